@@ -1,0 +1,60 @@
+"""sameop: are two neural operators the same function, and what does each cost?
+
+This module is what a page of operators or claims imports. Every name is loaded on first use,
+so that reading runs never needs torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.bench.claims import Claim, equivalent, mutant
+    from harness.bench.comparison import Comparison
+    from harness.bench.cost import Cost
+    from harness.bench.dims import Dims, Workload
+    from harness.bench.inputs import Spec, activation, buffer, generated, parameter
+    from harness.bench.pages import Operator, Scope
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Claim": "harness.bench.claims",
+    "equivalent": "harness.bench.claims",
+    "mutant": "harness.bench.claims",
+    "Comparison": "harness.bench.comparison",
+    "Cost": "harness.bench.cost",
+    "Dims": "harness.bench.dims",
+    "Workload": "harness.bench.dims",
+    "Spec": "harness.bench.inputs",
+    "activation": "harness.bench.inputs",
+    "buffer": "harness.bench.inputs",
+    "generated": "harness.bench.inputs",
+    "parameter": "harness.bench.inputs",
+    "Operator": "harness.bench.pages",
+    "Scope": "harness.bench.pages",
+}
+
+__all__ = [
+    "Claim",
+    "Comparison",
+    "Cost",
+    "Dims",
+    "Operator",
+    "Scope",
+    "Spec",
+    "Workload",
+    "activation",
+    "buffer",
+    "equivalent",
+    "generated",
+    "mutant",
+    "parameter",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'harness' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,1 @@
+"""What runs operators: catalogue, inputs, agreement, proof, measurement."""

@@ -1,0 +1,205 @@
+"""The catalogue: every operator, claim and comparison found in the case packages of a project."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from harness.bench.claims import Claim
+from harness.bench.comparison import Comparison
+from harness.bench.pages import Operator
+from harness.paper.errors import SameopError
+
+
+@dataclass
+class Catalogue:
+    """Operators, claims and comparisons by name, in the order in which their pages were read."""
+
+    operators: dict[str, Operator] = field(default_factory=dict)
+    claims: dict[str, Claim] = field(default_factory=dict)
+    comparisons: dict[str, Comparison] = field(default_factory=dict)
+    sources: list[Path] = field(default_factory=list)
+    _places: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def operators_like(self, pattern: str) -> list[Operator]:
+        """Return the operators whose name matches a glob, or raise :class:`SameopError`."""
+        found = [operator for name, operator in self.operators.items() if fnmatchcase(name, pattern)]
+        if not found:
+            raise SameopError(
+                f"No operator is named {pattern!r}: `sameop list` shows the {len(self.operators)} that are."
+            )
+        return found
+
+    def claims_named(self, names: Iterable[str]) -> list[Claim]:
+        """Return the claims of these names, all of them for none, or raise :class:`SameopError`."""
+        wanted = list(names)
+        for name in wanted:
+            if name not in self.claims:
+                raise SameopError(
+                    f"No claim is named {name!r}: `sameop list` shows the {len(self.claims)} that are."
+                )
+        return [self.claims[name] for name in wanted] or list(self.claims.values())
+
+    def add(self, value: object, place: str) -> None:
+        """Add what a page declares; a second thing of the same kind and name is refused."""
+        if isinstance(value, Operator):
+            if self._is_new("operator", value.name, value.place):
+                self.operators[value.name] = value
+        elif isinstance(value, Comparison):
+            if self._is_new("comparison", value.name, place):
+                self.comparisons[value.name] = value
+        elif _is_claim(value) and value.__module__ == place and self._is_new("claim", value.name, _place(value)):
+            self.claims[value.name] = value()
+
+    def _is_new(self, kind: str, name: str, place: str) -> bool:
+        known = self._places.setdefault((kind, name), place)
+        if known != place:
+            raise SameopError(f"Two pages declare the {kind} {name!r}, {known} and {place}: rename one.")
+        return True
+
+
+def load_catalogue(folders: Iterable[Path]) -> Catalogue:
+    """Read every page below the given case packages, tests excepted.
+
+    Raises :class:`SameopError` for a folder that is absent, a page that does not import, and two
+    declarations of one name.
+    """
+    catalogue = Catalogue()
+    for folder in folders:
+        for path, module in _pages(folder):
+            catalogue.sources.append(path)
+            for value in list(vars(module).values()):
+                catalogue.add(value, module.__name__)
+    for comparison in catalogue.comparisons.values():
+        _join_operators(catalogue, comparison)
+    return catalogue
+
+
+def load_package(folder: Path, name: str) -> ModuleType:
+    """Import the package in ``folder`` under a name of its own, whatever else is called like it."""
+    if name in sys.modules:
+        return sys.modules[name]
+    start = folder / "__init__.py"
+    spec = importlib.util.spec_from_file_location(
+        name, start if start.exists() else None, submodule_search_locations=[str(folder)]
+    )
+    if spec is None:
+        raise SameopError(f"{folder} cannot be imported as a package: name a folder of Python files.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    if spec.loader is not None and start.exists():
+        spec.loader.exec_module(module)
+    return module
+
+
+def _pages(folder: Path) -> Iterator[tuple[Path, ModuleType]]:
+    if not folder.is_dir():
+        raise SameopError(
+            f"The case package {folder} does not exist: correct `cases` in [tool.sameop] of pyproject.toml."
+        )
+    # The name holds the place, so that two packages called `cases` can be loaded side by side.
+    root = "sameop_pages_" + "_".join(part for part in folder.resolve().parts if part.isidentifier())
+    _importing(folder, load_package, folder, root)
+    for path in sorted(folder.rglob("*.py")):
+        if path.name.startswith("test_") or path.name == "conftest.py":
+            continue
+        parts = path.relative_to(folder).with_suffix("").parts
+        name = ".".join((root, *(part for part in parts if part != "__init__")))
+        yield path, _importing(path, importlib.import_module, name)
+
+
+def _importing(path: Path, load: Any, *arguments: Any) -> Any:
+    try:
+        return load(*arguments)
+    except SameopError:
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        line = next((frame.lineno for frame in reversed(frames) if Path(frame.filename) == path), None)
+        where = f"{path}:{line}" if line else str(path)
+        raise SameopError(f"The page {where} cannot be imported ({type(error).__name__}: {error}).") from error
+
+
+def _join_operators(catalogue: Catalogue, comparison: Comparison) -> None:
+    for name in comparison.operators:
+        operator = catalogue.operators.get(name)
+        if operator is None or comparison.scope not in operator.scopes:
+            raise SameopError(
+                f"The comparison {comparison.name!r} names {name}/{comparison.scope}, which no page declares: "
+                "correct the name, or add the page."
+            )
+        scope = operator.scopes[comparison.scope]
+        if all(workload.name != comparison.workload.name for workload in scope.workloads):
+            scope.workloads.append(comparison.workload)
+
+
+def _is_claim(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, Claim) and hasattr(value, "name")
+
+
+def _place(claim: type) -> str:
+    return f"{sys.modules[claim.__module__].__file__}:{claim.__qualname__}"
+
+
+def describe(catalogue: Catalogue) -> dict[str, Any]:
+    """Return the catalogue as ``sameop list --json`` prints it."""
+    return {
+        "operators": [_describe_operator(operator) for operator in catalogue.operators.values()],
+        "claims": [_describe_claim(claim) for claim in catalogue.claims.values()],
+        "comparisons": [
+            {
+                "name": comparison.name,
+                "scope": comparison.scope,
+                "operators": list(comparison.operators),
+                "workloads": [comparison.workload.name],
+                "dims": dict(comparison.workload.dims),
+                "matched": comparison.matched,
+            }
+            for comparison in catalogue.comparisons.values()
+        ],
+    }
+
+
+def _describe_operator(operator: Operator) -> dict[str, Any]:
+    scopes = operator.scopes.values()
+    named = {name: found for scope in scopes for name, found in scope.implementations.items()}
+    return {
+        "name": operator.name,
+        "family": operator.family,
+        "source": operator.source,
+        "note": operator.note,
+        "scopes": list(operator.scopes),
+        "formulas": {scope.name: scope.formula for scope in scopes},
+        "implementations": [
+            {
+                "name": name,
+                "devices": list(found.devices),
+                "dtypes": list(found.dtypes),
+                "kind": found.kind,
+                "scopes": [scope.name for scope in scopes if name in scope.implementations],
+            }
+            for name, found in named.items()
+        ],
+        "workloads": list(dict.fromkeys(work.name for scope in scopes for work in scope.workloads)),
+        "dims": {work.name: dict(work.dims) for scope in scopes for work in scope.workloads},
+        "traits": operator.traits,
+    }
+
+
+def _describe_claim(claim: Claim) -> dict[str, Any]:
+    return {
+        "name": claim.name,
+        "statement": claim.statement,
+        "kind": claim.kind,
+        "operators": list(claim.operators),
+        "conditions": list(claim.conditions.values()),
+        "source": claim.source,
+    }

@@ -1,0 +1,164 @@
+"""An operator's page: the operator, its scopes and its implementations."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from torch import Tensor
+
+from harness.bench.cost import Cost
+from harness.bench.dims import Dims, Workload
+from harness.bench.inputs import Spec
+from harness.paper.errors import SameopError
+
+Function = TypeVar("Function", bound=Callable[..., Tensor])
+Kind = Literal["eager", "compiled", "native", "triton"]
+
+ALL_DEVICES = ("cpu", "cuda")
+ALL_DTYPES = ("float64", "float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """One way to compute a scope of an operator.
+
+    counted: how many MACs a counter that knows only matrix products and convolutions sees,
+    by dims, where that is not all of them; counted_because says why.
+    preferred: the form that is expected to be the fastest eager one.
+    supports: returns the reason why dims cannot be taken, or None.
+    """
+
+    name: str
+    function: Callable[..., Tensor]
+    devices: tuple[str, ...] = ALL_DEVICES
+    dtypes: tuple[str, ...] = ALL_DTYPES
+    kind: Kind = "eager"
+    preferred: bool = False
+    counted: Callable[[Dims], int] | None = None
+    counted_because: str = ""
+    supports: Callable[[Dims], str | None] | None = None
+
+
+@dataclass
+class Scope:
+    """What of an operator is computed: its core, or the whole module with its generator.
+
+    inputs: dims to named specs. output: dims to the output's shape. cost: dims to closed-form
+    costs. options: dims to keyword arguments that are no tensors. polynomial: whether the scope
+    is a polynomial of its inputs with integer coefficients, so that agreement can be exact.
+    """
+
+    name: str
+    operator: Operator
+    inputs: Callable[[Dims], Mapping[str, Spec]]
+    output: Callable[[Dims], tuple[int, ...]]
+    cost: Callable[[Dims], Cost]
+    options: Callable[[Dims], Mapping[str, Any]]
+    polynomial: bool
+    formula: str
+    workloads: list[Workload]
+    proof_dims: tuple[Dims, ...]
+    implementations: dict[str, Implementation] = field(default_factory=dict)
+
+    def __call__(self, *tensors: Tensor, **arguments: Any) -> Tensor:
+        """Compute the scope by its reference."""
+        return self.reference.function(*tensors, **arguments)
+
+    @property
+    def reference(self) -> Implementation:
+        """The defining implementation."""
+        return self.implementations["reference"]
+
+    def implementation(self, name: str, **properties: Any) -> Callable[[Function], Function]:
+        """Register the decorated function as an implementation of this scope."""
+
+        def register(function: Function) -> Function:
+            if name in self.implementations:
+                raise SameopError(
+                    f"{self.operator.name}/{self.name} has two implementations named {name!r} in "
+                    f"{self.operator.place}: rename one."
+                )
+            self.implementations[name] = Implementation(name, function, **properties)
+            return function
+
+        return register
+
+    def workload(self, name: str) -> Workload:
+        """Return the workload of that name, or raise :class:`SameopError`."""
+        for workload in self.workloads:
+            if workload.name == name:
+                return workload
+        raise SameopError(
+            f"The workload {name!r} was asked of {self.operator.name}/{self.name}, which has "
+            f"{', '.join(w.name for w in self.workloads)}: name one of these."
+        )
+
+
+class Operator:
+    """A function family from a paper: its name, its family and its source.
+
+    Example: ``Operator("involution", family="involution", source="Li et al. 2021, eq. (4)")``.
+    ``traits`` declares what Han et al. 2021 sort operators by.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        family: str,
+        source: str,
+        note: str = "",
+        traits: Mapping[str, str] | None = None,
+    ) -> None:
+        self.name = name
+        self.family = family
+        self.source = source
+        self.note = note
+        self.traits = dict(traits or {})
+        self.scopes: dict[str, Scope] = {}
+        self.place = _caller()
+
+    def scope(
+        self,
+        name: str,
+        *,
+        reference: Callable[..., Tensor],
+        inputs: Callable[[Dims], Mapping[str, Spec]],
+        output: Callable[[Dims], tuple[int, ...]],
+        cost: Callable[[Dims], Cost],
+        workloads: Iterable[Workload],
+        proof_dims: Iterable[Dims],
+        options: Callable[[Dims], Mapping[str, Any]] = lambda d: {},
+        polynomial: bool = False,
+        **properties: Any,
+    ) -> Scope:
+        """Declare a scope with its reference; ``properties`` are those of the reference."""
+        scope = Scope(
+            name=name,
+            operator=self,
+            inputs=inputs,
+            output=output,
+            cost=cost,
+            options=options,
+            polynomial=polynomial,
+            formula=inspect.getdoc(reference) or "",
+            workloads=list(workloads),
+            proof_dims=tuple(proof_dims),
+        )
+        scope.implementations["reference"] = Implementation("reference", reference, **properties)
+        self.scopes[name] = scope
+        return scope
+
+    def __repr__(self) -> str:
+        return f"<operator {self.name}>"
+
+
+def _caller() -> str:
+    """Name the page that creates an operator."""
+    frame = inspect.currentframe()
+    while frame and frame.f_globals.get("__name__") == __name__:
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else "unknown"

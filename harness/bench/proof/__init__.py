@@ -1,0 +1,1 @@
+"""Proof: what establishes that two torch programs compute the same function."""

@@ -1,0 +1,226 @@
+"""The certificate: two torch programs are equal, or an identity of small error probability says so.
+
+Both programs run on random integers in float64. If every sum of absolute terms stays below 2⁵³, no
+addition or multiplication rounds in any order, so equal polynomials give bitwise equal results. By
+Schwartz and Zippel, two different polynomials of total degree at most D agree at a point drawn from
+S values per variable with probability at most D/S; trials multiply.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from harness.bench.inputs import Tensors
+from harness.bench.proof.rules import RULES
+from harness.bench.proof.shadow import Refused, Shadow
+
+Outputs = Tensor | tuple[Tensor, ...]
+Program = Callable[[Tensors], Outputs]
+Shapes = Mapping[str, tuple[int, ...]]
+
+EXACT_BELOW = 2.0**53
+TARGET_LOG10_P = -30.0
+_MAX_TRIALS = 400
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where two programs differ: which result, at which index, and both values there."""
+
+    result: str
+    index: tuple[int, ...]
+    left: float
+    right: float
+    share: float
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What following a program says of it: degree, majorant for inputs of size one, constants, backends."""
+
+    degree: int
+    majorant: float
+    constants: list[Tensor]
+    operations: list[str]
+    backends: frozenset[str]
+
+    def magnitude(self) -> int:
+        """Return the largest integer range at which nothing can round."""
+        limit: float = (EXACT_BELOW / self.majorant) ** (1 / max(1, self.degree))
+        return int(limit * (1 - 1e-12))
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What one pass (values, or vector-Jacobian products) established at one shape."""
+
+    vjp: bool
+    degree: int
+    magnitude: int
+    trials: int
+    log10_p: float
+    majorant_ratio: float
+    backends: tuple[str, ...]
+
+
+@dataclass
+class Outcome:
+    """The verdict on one pair of programs at one shape."""
+
+    verdict: str
+    evidence: list[Evidence] = field(default_factory=list)
+    difference: Difference | None = None
+    reason: str | None = None
+
+
+def certify(left: Program, right: Program, shapes: Shapes, seed: int, trials: int | None = None) -> Outcome:
+    """Compare two programs of named inputs, forward and by vector-Jacobian products.
+
+    trials: how many; by default as many as bring the error probability to 1e-30.
+    The verdict is ``holds``, ``refuted`` with the difference, or ``refused`` with the reason.
+    """
+    outcome = Outcome("holds")
+    for vjp in (False, True):
+        try:
+            evidence, difference = _pass(left, right, shapes, seed, trials, vjp=vjp)
+        except Refused as refusal:
+            return Outcome("refused", reason=f"{refusal}.")
+        if difference is not None:
+            return Outcome("refuted", outcome.evidence, difference)
+        outcome.evidence.append(evidence)
+    return outcome
+
+
+def _pass(
+    left: Program, right: Program, shapes: Shapes, seed: int, trials: int | None, *, vjp: bool
+) -> tuple[Evidence, Difference | None]:
+    analyses = [analyse(side, shapes, seed, vjp=vjp) for side in (left, right)]
+    degree = max(1, *(analysis.degree for analysis in analyses))
+    majorant = max(1.0, *(analysis.majorant for analysis in analyses))
+    magnitude = min(analysis.magnitude() for analysis in analyses)
+    if magnitude < degree:
+        raise Refused(
+            f"the integers that stay exact reach only ±{magnitude} at degree {degree}: use a smaller shape"
+        )
+    log10_chance = math.log10(degree / (2 * magnitude + 1))
+    count = trials or min(_MAX_TRIALS, math.ceil(TARGET_LOG10_P / log10_chance))
+    difference = None
+    for trial in range(count):
+        difference = _try(left, right, shapes, magnitude, seed + trial, vjp=vjp)
+        if difference is not None:
+            break
+    backends = tuple(sorted(analyses[0].backends | analyses[1].backends))
+    ratio = majorant * float(magnitude) ** degree / EXACT_BELOW
+    return Evidence(vjp, degree, magnitude, count, count * log10_chance, ratio, backends), difference
+
+
+def analyse(program: Program, shapes: Shapes, seed: int, *, vjp: bool) -> Analysis:
+    """Follow a program twice on different integers; both must do the same to the same constants."""
+    first, second = (_follow(program, _integers(shapes, 3, seed + level), vjp=vjp) for level in (0, 1))
+    same = first.operations == second.operations and len(first.constants) == len(second.constants)
+    if not same or not all(map(torch.equal, first.constants, second.constants)):
+        raise Refused("the program does something else on other inputs, or carries data out of torch")
+    return first
+
+
+def _follow(program: Program, inputs: Tensors, *, vjp: bool) -> Analysis:
+    shadow = Shadow(RULES)
+    leaves = {name: tensor.requires_grad_(vjp) for name, tensor in inputs.items()}
+    for name, tensor in leaves.items():
+        shadow.track(name, tensor, 1.0)
+    before = {name: tensor.detach().clone() for name, tensor in leaves.items()}
+    results = _run_vjp(program, leaves, shadow) if vjp else _run(program, leaves, shadow)
+    for name, tensor in leaves.items():
+        if not torch.equal(tensor.detach(), before[name]):
+            raise Refused(f"the program changes its input {name}")
+    degree = max((shadow.see(result).degree.total for result in results.values()), default=0)
+    return Analysis(
+        degree, shadow.largest, shadow.constants, shadow.operations, frozenset(shadow.backends)
+    )
+
+
+def _run(program: Program, inputs: Tensors, shadow: Shadow) -> Tensors:
+    with torch.no_grad(), shadow:
+        return _named(program(inputs))
+
+
+def _run_vjp(program: Program, inputs: Tensors, shadow: Shadow) -> Tensors:
+    with torch.no_grad():
+        outputs = _named(program(inputs))
+    cotangents = {name: _integers({name: tuple(out.shape)}, 3, 99)[name] for name, out in outputs.items()}
+    for name, cotangent in cotangents.items():
+        shadow.track(f"cotangent of {name}", cotangent, 1.0)
+    with shadow:
+        return _gradients(program, inputs, cotangents)
+
+
+def _try(
+    left: Program, right: Program, shapes: Shapes, magnitude: int, seed: int, *, vjp: bool
+) -> Difference | None:
+    results = []
+    for side in (left, right):
+        inputs = _integers(shapes, magnitude, seed)
+        before = {name: tensor.clone() for name, tensor in inputs.items()}
+        results.append(_evaluate(side, inputs, magnitude, seed, vjp=vjp))
+        for name, tensor in inputs.items():
+            if not torch.equal(tensor.detach(), before[name]):
+                raise Refused(f"the program changes its input {name}")
+    return first_difference(*results)
+
+
+def _evaluate(program: Program, inputs: Tensors, magnitude: int, seed: int, *, vjp: bool) -> Tensors:
+    if not vjp:
+        with torch.no_grad():
+            return {name: out.clone() for name, out in _named(program(inputs)).items()}
+    leaves = {name: tensor.requires_grad_() for name, tensor in inputs.items()}
+    with torch.no_grad():
+        shapes = {name: tuple(out.shape) for name, out in _named(program(inputs)).items()}
+    return _gradients(program, leaves, _integers(shapes, magnitude, seed + 1_000_003))
+
+
+def _gradients(program: Program, inputs: Tensors, cotangents: Tensors) -> Tensors:
+    outputs = _named(program(inputs))
+    pairs = [(outputs[name], cotangents[name]) for name in outputs if outputs[name].requires_grad]
+    found = torch.autograd.grad(
+        [output for output, _ in pairs],
+        list(inputs.values()),
+        [cotangent for _, cotangent in pairs],
+        allow_unused=True,
+    )
+    return {
+        f"gradient of {name}": torch.zeros_like(inputs[name]) if gradient is None else gradient
+        for name, gradient in zip(inputs, found, strict=True)
+    }
+
+
+def first_difference(left: Tensors, right: Tensors) -> Difference | None:
+    """Return the first place where two sets of results differ bitwise, or None."""
+    for name, first in left.items():
+        second = right[name]
+        if first.shape != second.shape:
+            return Difference(f"number of elements of the {name}", (), first.numel(), second.numel(), 1.0)
+        unequal = ~(first == second)
+        if bool(unequal.any()):
+            index = tuple(int(i) for i in unequal.nonzero()[0])
+            share = float(unequal.double().mean())
+            return Difference(name, index, float(first[index]), float(second[index]), share)
+    return None
+
+
+def _integers(shapes: Shapes, magnitude: int, seed: int) -> Tensors:
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: torch.randint(-magnitude, magnitude + 1, shape, generator=generator).double()
+        for name, shape in shapes.items()
+    }
+
+
+def _named(outputs: Outputs) -> Tensors:
+    if isinstance(outputs, Tensor):
+        return {"output": outputs}
+    return {f"output {number}": output for number, output in enumerate(outputs, start=1)}

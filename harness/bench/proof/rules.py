@@ -1,0 +1,394 @@
+"""What each aten operation does to terms, degrees and roundings.
+
+Sums and products follow the classical bound: if every element went through at most n roundings,
+its error is at most γₙ·Σ|terms| with γₙ = n·u/(1 − n·u) (Higham, Accuracy and Stability of Numerical
+Algorithms, 2nd ed., section 3.1), whatever the order of summation. Functions that are no polynomials
+turn the bound of their argument into a relative error of their result, which is again counted in
+roundings.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from functools import reduce
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten
+
+from harness.bench.proof.degree import Degree
+from harness.bench.proof.shadow import Call, Effect, Refused, Rule, Seen
+
+
+def gamma(roundings: float, unit: float) -> float:
+    """Return γₙ, the relative error that n roundings of the given unit roundoff can add up to."""
+    product = roundings * unit
+    return product / (1 - product) if product < 1 else math.inf
+
+
+# --- structure: elements move, none is changed -----------------------------------------------
+
+
+def _moved(name: str, call: Call) -> Effect:
+    """Views, copies, concatenation, indexing by constants."""
+    if name == "aten._to_copy":
+        _demand_same_kind(call)
+    return _effect(call, call.on_terms(), _joined(call.seen), _most(call.seen))
+
+
+def _overwritten(name: str, call: Call) -> Effect:
+    """``copy_``: what stood there is gone."""
+    source = call.args[1]
+    return _effect(call, call.on_terms(), source.degree, source.roundings)
+
+
+def _constant(name: str, call: Call) -> Effect:
+    """New tensors whose values do not depend on the arguments' values."""
+    results = [leaf for leaf in tree_flatten(call.result)[0] if isinstance(leaf, Tensor)]
+    return Effect([result.abs().double() for result in results], [Degree.of(out) for out in results], 0.0)
+
+
+def _uninitialised(name: str, call: Call) -> Effect:
+    """Memory that the program must write before it reads it."""
+    zeros = torch.zeros(call.result.shape, dtype=torch.float64, device=call.result.device)
+    return Effect([zeros], [Degree(is_zero=True)], 0.0)
+
+
+def _padded(name: str, call: Call) -> Effect:
+    value = call.args[2] if len(call.args) > 2 else 0
+    source = call.args[0]
+    _demand_integer(call, value)
+    terms = call.op(source.terms, call.args[1], abs(value))
+    return _effect(call, terms, _with_constant(source.degree, value), source.roundings)
+
+
+def _filled(name: str, call: Call) -> Effect:
+    """``masked_fill`` and ``fill_``: an infinite filling marks what a softmax leaves out, and has no error."""
+    source, value = call.args[0], call.args[-1]
+    if isinstance(value, Seen):
+        value = float(value.value)
+    if not math.isinf(value):
+        _demand_integer(call, value)
+    filling = 0.0 if math.isinf(value) else abs(value)
+    terms = call.op.overloadpacket(source.terms, *(_mask(arg) for arg in call.args[1:-1]), filling)
+    return _effect(call, terms, _with_constant(source.degree, value), source.roundings)
+
+
+def _chosen(name: str, call: Call) -> Effect:
+    """``where`` with a constant mask."""
+    mask, first, second = call.args
+    terms = torch.where(_mask(mask), _finite(first.terms), _finite(second.terms))
+    return _effect(call, terms, first.degree.join(second.degree), _most([first, second]))
+
+
+# --- sums and products -----------------------------------------------------------------------
+
+
+def _added(name: str, call: Call) -> Effect:
+    first, second = call.args[0], call.args[1]
+    factor = call.kwargs.get("alpha", 1)
+    if name == "aten.rsub":
+        first, second = second, first
+    _demand_integer(call, factor)
+    terms = _terms_of(call, first) + abs(factor) * _terms_of(call, second)
+    if name.endswith("_"):
+        terms = call.args[0].terms.copy_(terms)
+    most = max(_roundings_of(first), _roundings_of(second))
+    return _effect(call, terms, _degree_of(first).join(_degree_of(second)), most + 1)
+
+
+def _multiplied(name: str, call: Call) -> Effect:
+    first, second = call.args[0], call.args[1]
+    terms = _terms_of(call, first) * _terms_of(call, second)
+    if name.endswith("_"):
+        terms = call.args[0].terms.copy_(terms)
+    roundings = _roundings_of(first) + _roundings_of(second) + 1
+    return _effect(call, terms, _degree_of(first).times(_degree_of(second)), roundings)
+
+
+def _negated(name: str, call: Call) -> Effect:
+    source = call.args[0]
+    return _effect(call, source.terms.clone(), source.degree, source.roundings)
+
+
+def _fused_product(name: str, call: Call) -> Effect:
+    """``addcmul``: self + value · a · b."""
+    base, first, second = call.args[:3]
+    factor = call.kwargs.get("value", 1)
+    _demand_integer(call, factor)
+    terms = base.terms + abs(factor) * first.terms * second.terms
+    if name.endswith("_"):
+        terms = base.terms.copy_(terms)
+    roundings = max(base.roundings, first.roundings + second.roundings + 1) + 1
+    return _effect(call, terms, base.degree.join(first.degree.times(second.degree)), roundings)
+
+
+def _matrix_product(name: str, call: Call) -> Effect:
+    """``mm``, ``bmm``, ``mv``, ``dot`` and their forms with an addend."""
+    *addend, first, second = [arg for arg in call.args if isinstance(arg, Seen)]
+    for factor in [arg for arg in call.args if isinstance(arg, int | float)] + list(call.kwargs.values()):
+        if isinstance(factor, int | float) and factor != 1:
+            raise Refused(f"{name} with a factor other than 1")
+    roundings = first.roundings + second.roundings + 1 + _summed(call, first.value.shape[-1])
+    degree = first.degree.times(second.degree)
+    for seen in addend:
+        degree, roundings = degree.join(seen.degree), max(roundings, seen.roundings) + 1
+    return _effect(call, call.on_terms(), degree, roundings)
+
+
+def _sum(name: str, call: Call) -> Effect:
+    """Sums and means, and scatters that accumulate."""
+    source = call.args[0]
+    terms = call.on_terms()
+    count = max(1, source.value.numel() // max(1, call.result.numel()))
+    if name not in _EXACT_SUMS and call.exact:
+        raise Refused(f"{name} divides")
+    return _effect(call, terms, source.degree, source.roundings + _summed(call, count) + 1)
+
+
+def _accumulated(name: str, call: Call) -> Effect:
+    """Backward passes of gathers: several elements may land on one."""
+    source = call.args[0]
+    overlap = math.ceil(source.value.numel() / max(1, call.result.numel()))
+    return _effect(call, call.on_terms(), source.degree, source.roundings + _summed(call, overlap + 1))
+
+
+def _index_put(name: str, call: Call) -> Effect:
+    target, _, values = call.args[:3]
+    degree = target.degree.join(values.degree)
+    roundings = max(target.roundings, values.roundings) + _summed(call, values.value.numel())
+    return _effect(call, call.on_terms(), degree, roundings)
+
+
+def _convolved(name: str, call: Call) -> Effect:
+    source, weight, bias = call.args[:3]
+    reduction = weight.value.numel() // weight.value.shape[0]
+    roundings = source.roundings + weight.roundings + 1 + _summed(call, reduction)
+    degree = source.degree.times(weight.degree)
+    if bias is not None:
+        degree, roundings = degree.join(bias.degree), max(roundings, bias.roundings) + 1
+    return _effect(call, call.on_terms(), degree, roundings)
+
+
+def _convolution_backward(name: str, call: Call) -> Effect:
+    grad, source, weight = call.args[:3]
+    wanted = call.args[-1]
+    degrees = [grad.degree.times(weight.degree), grad.degree.times(source.degree), grad.degree]
+    terms = [term for term in call.on_terms() if isinstance(term, Tensor)]
+    reduction = max(weight.value.numel() // weight.value.shape[1], grad.value.numel() // grad.value.shape[1])
+    roundings = grad.roundings + max(source.roundings, weight.roundings) + 1 + _summed(call, reduction)
+    chosen = [degree for degree, want in zip(degrees, wanted, strict=True) if want]
+    return Effect(terms, chosen, roundings)
+
+
+# --- functions that are no polynomials -------------------------------------------------------
+
+
+def _divided(name: str, call: Call) -> Effect:
+    _demand_floats(name, call)
+    top, bottom = call.args[0], call.args[1]
+    if not isinstance(bottom, Seen):
+        return _effect(call, top.terms / abs(bottom), top.degree, top.roundings + 1)
+    size = bottom.value.abs().double()
+    roundings = top.roundings + 1 + _relative(call, bottom)
+    return _effect(call, top.terms / size, top.degree.join(bottom.degree), roundings)
+
+
+def _root(name: str, call: Call) -> Effect:
+    """Square root, its reciprocal, and the reciprocal: the relative error at most doubles."""
+    _demand_floats(name, call)
+    source = call.args[0]
+    return _result(call, source.degree, 2 * _relative(call, source) + 2)
+
+
+def _exponential(name: str, call: Call) -> Effect:
+    """Exp and sigmoid: an absolute error ε of the argument is a relative error of at most e^ε − 1."""
+    _demand_floats(name, call)
+    source = call.args[0]
+    return _result(call, source.degree, _as_roundings(call, math.expm1(_error(call, source))) + 4)
+
+
+def _softmax(name: str, call: Call) -> Effect:
+    """Softmax: an absolute error ε of the arguments is a relative error of at most e^2ε − 1."""
+    _demand_floats(name, call)
+    source, axis = call.args[0], call.args[1]
+    inherited = _as_roundings(call, _capped_expm1(2 * _error(call, source)))
+    return _result(call, source.degree, inherited + _summed(call, source.value.shape[axis]) + 6)
+
+
+def _softmax_backward(name: str, call: Call) -> Effect:
+    grad, output, axis = call.args[:3]
+    size = output.value.abs().double()
+    terms = size * (grad.terms + (grad.terms * size).sum(axis, keepdim=True))
+    roundings = grad.roundings + 2 * output.roundings + _summed(call, output.value.shape[axis]) + 4
+    return _effect(call, terms, grad.degree.join(output.degree), roundings)
+
+
+def _sigmoid_backward(name: str, call: Call) -> Effect:
+    grad, output = call.args[:2]
+    size = output.value.abs().double()
+    return _effect(
+        call,
+        grad.terms * size * (1 + size),
+        grad.degree.join(output.degree),
+        grad.roundings + 2 * output.roundings + 4,
+    )
+
+
+def _relu(name: str, call: Call) -> Effect:
+    _demand_floats(name, call)
+    source = call.args[0]
+    return _effect(call, source.terms.clone(), source.degree, source.roundings)
+
+
+def _relu_backward(name: str, call: Call) -> Effect:
+    """Where the argument may be zero within its error, the gradient may be there or not."""
+    grad, source = call.args[:2]
+    bound = gamma(source.roundings, call.unit) * source.terms
+    doubtful = (source.value.abs().double() <= bound) & (source.terms > 0)
+    certain = grad.terms * (source.value > 0)
+    roundings = grad.roundings + 1
+    whole = grad.terms / max(gamma(roundings, call.unit), call.unit)
+    return _effect(call, torch.where(doubtful, whole, certain), grad.degree, roundings)
+
+
+# --- helpers -----------------------------------------------------------------------------------
+
+
+def _effect(call: Call, terms: Any, degree: Degree, roundings: float) -> Effect:
+    found = [leaf for leaf in tree_flatten(terms)[0] if isinstance(leaf, Tensor)]
+    return Effect(found, [degree] * len(found), roundings)
+
+
+def _result(call: Call, degree: Degree, roundings: float) -> Effect:
+    """Effect of a function whose result has a relative error: its terms are its own values."""
+    return _effect(call, call.result.abs().double(), degree, roundings)
+
+
+def _error(call: Call, seen: Seen) -> float:
+    """Return the largest absolute error of a tensor."""
+    return gamma(seen.roundings, call.unit) * float(seen.terms.max()) if seen.roundings else 0.0
+
+
+def _relative(call: Call, seen: Seen) -> float:
+    """Return the largest relative error of a tensor, counted in roundings."""
+    share = float((seen.terms / seen.value.abs().double()).max())
+    return _as_roundings(call, gamma(seen.roundings, call.unit) * share) if seen.roundings else 0.0
+
+
+def _as_roundings(call: Call, relative: float) -> float:
+    return math.log1p(relative) / call.unit if relative < math.inf else math.inf
+
+
+def _capped_expm1(value: float) -> float:
+    return math.expm1(value) if value < 700 else math.inf
+
+
+def _summed(call: Call, count: int) -> float:
+    """Roundings of adding up ``count`` terms, in units of the dtype's own roundoff."""
+    return count * call.accumulator / call.unit if call.unit else float(count)
+
+
+def _joined(seen: list[Seen]) -> Degree:
+    floats = [tensor.degree for tensor in seen if tensor.value.is_floating_point()]
+    return reduce(Degree.join, floats) if floats else Degree()
+
+
+def _most(seen: list[Seen]) -> float:
+    return max((tensor.roundings for tensor in seen), default=0.0)
+
+
+def _degree_of(factor: Any) -> Degree:
+    return factor.degree if isinstance(factor, Seen) else Degree(is_zero=factor == 0)
+
+
+def _roundings_of(factor: Any) -> float:
+    return factor.roundings if isinstance(factor, Seen) else 0.0
+
+
+def _terms_of(call: Call, factor: Any) -> Any:
+    if isinstance(factor, Seen):
+        return factor.terms
+    _demand_integer(call, factor)
+    return abs(factor)
+
+
+def _with_constant(degree: Degree, value: float) -> Degree:
+    return degree if value == 0 or math.isinf(value) else degree.join(Degree())
+
+
+def _mask(leaf: Any) -> Any:
+    if isinstance(leaf, Seen) and not leaf.is_constant:
+        raise Refused("a mask depends on the data")
+    return leaf.value if isinstance(leaf, Seen) else leaf
+
+
+def _finite(terms: Tensor) -> Tensor:
+    return torch.where(torch.isinf(terms), 0.0, terms)
+
+
+def _demand_integer(call: Call, value: float) -> None:
+    if call.exact and value != int(value):
+        raise Refused(f"{call.op.overloadpacket} with the coefficient {value}, which is no integer")
+
+
+def _demand_same_kind(call: Call) -> None:
+    """A cast to integers is no polynomial, and a cast to another float may round."""
+    source = call.args[0].value
+    if source.is_floating_point() and (call.exact or not call.result.is_floating_point()):
+        if call.result.dtype != source.dtype and not call.args[0].is_constant:
+            raise Refused(f"a cast from {source.dtype} to {call.result.dtype}")
+
+
+def _demand_floats(name: str, call: Call) -> None:
+    if call.exact:
+        raise Refused(f"{name} is no polynomial")
+
+
+def _table(rules: Mapping[Callable[..., Effect], str]) -> dict[str, Rule]:
+    return {f"aten.{name}": rule for rule, names in rules.items() for name in names.split()}
+
+
+_EXACT_SUMS = frozenset({"aten.sum", "aten.col2im", "aten.trace"})
+
+RULES: Mapping[str, Rule] = _table(
+    {
+        _moved: """
+            view _unsafe_view reshape expand permute transpose t squeeze unsqueeze slice select clone
+            contiguous cat stack as_strided unfold diagonal diag_embed flip roll repeat unbind split
+            split_with_sizes detach alias slice_backward select_backward slice_scatter select_scatter
+            index index_select gather im2col lift_fresh _to_copy tril triu movedim constant_view
+            reflection_pad1d reflection_pad2d replication_pad1d replication_pad2d view_as_real
+            narrow unsafe_split chunk pixel_shuffle pixel_unshuffle channel_shuffle diagonal_backward
+        """,
+        _overwritten: "copy_",
+        _constant: "zeros_like ones_like new_zeros new_ones zero_ new_full full_like arange zeros ones full",
+        _uninitialised: "empty empty_like new_empty new_empty_strided empty_strided",
+        _padded: "constant_pad_nd",
+        _filled: "masked_fill masked_fill_ fill_",
+        _chosen: "where",
+        _added: "add add_ sub sub_ rsub",
+        _multiplied: "mul mul_",
+        _negated: "neg",
+        _fused_product: "addcmul addcmul_",
+        _matrix_product: "mm bmm mv dot addmm baddbmm addmv",
+        _sum: "sum mean col2im avg_pool2d _adaptive_avg_pool2d adaptive_avg_pool2d trace",
+        _accumulated: """
+            unfold_backward reflection_pad2d_backward replication_pad2d_backward reflection_pad1d_backward
+            replication_pad1d_backward avg_pool2d_backward _adaptive_avg_pool2d_backward
+        """,
+        _index_put: "index_put index_put_ _index_put_impl_ index_add scatter_add",
+        _convolved: "convolution",
+        _convolution_backward: "convolution_backward",
+        _divided: "div",
+        _root: "sqrt rsqrt reciprocal",
+        _exponential: "exp sigmoid",
+        _softmax: "_softmax",
+        _softmax_backward: "_softmax_backward_data",
+        _sigmoid_backward: "sigmoid_backward",
+        _relu: "relu relu_",
+        _relu_backward: "threshold_backward",
+    }
+)

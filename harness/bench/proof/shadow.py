@@ -1,0 +1,249 @@
+"""A shadow of a torch program: for every tensor a bound on its terms, its degree and its roundings.
+
+The shadow of a tensor lives in float64 and mirrors the *storage* of the tensor, so views, in-place
+edits and the copies that autograd makes of saved tensors need no rule of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_map
+
+from harness.bench.proof.degree import Degree
+
+
+class Refused(Exception):
+    """The program does something that the analysis has no exact rule for; the message names it."""
+
+
+@dataclass
+class Layer:
+    """What is known of one storage. ``terms`` bounds the sum of absolute terms, element by element;
+    ``roundings`` counts the roundings that an element has gone through, in units of the roundoff.
+    """
+
+    storage: torch.UntypedStorage
+    terms: Tensor
+    degree: Degree
+    roundings: float
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A tensor argument of an operation together with what is known of it."""
+
+    value: Tensor
+    terms: Tensor
+    degree: Degree
+    roundings: float
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether it depends on no input."""
+        return self.degree.is_constant
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a rule says of the outputs of an operation, one entry per tensor that it returns."""
+
+    terms: Sequence[Tensor | None]
+    degrees: Sequence[Degree]
+    roundings: float
+
+
+Rule = Callable[[Any, "Call"], Effect]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One operation under way: its arguments with every tensor replaced by a :class:`Seen`.
+
+    unit: the unit roundoff of the dtype that is analysed; accumulator: that of its sums;
+    exact: only integer coefficients are allowed.
+    """
+
+    op: Any
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    result: Any
+    unit: float
+    accumulator: float
+    exact: bool
+
+    @property
+    def seen(self) -> list[Seen]:
+        """The tensor arguments in order."""
+        return [leaf for leaf in tree_flatten((self.args, dict(self.kwargs)))[0] if isinstance(leaf, Seen)]
+
+    def on_terms(self) -> Any:
+        """Run the same operation on the shadows in place of the values."""
+        return self.op(*tree_map(_terms, self.args), **self._kwargs())
+
+    def _kwargs(self) -> dict[str, Any]:
+        # The shadows are float64 whatever dtype the program asks for.
+        return {name: tree_map(_terms, value) for name, value in self.kwargs.items() if name != "dtype"}
+
+
+def _terms(leaf: Any) -> Any:
+    if not isinstance(leaf, Seen):
+        return leaf
+    if leaf.value.is_floating_point():
+        return leaf.terms
+    if not leaf.is_constant:
+        raise Refused("an index or a mask depends on the data")
+    return leaf.value
+
+
+class Shadow(TorchDispatchMode):
+    """Follows a program and keeps the shadow of every tensor that it makes.
+
+    rules: operation name (``aten.mul``) to rule. unit and accumulator: unit roundoffs, zero where
+    only degrees and terms are wanted. exact: demand integer constants and refuse every operation
+    on inputs that has no rule; such a program computes a polynomial with integer coefficients.
+    """
+
+    def __init__(
+        self, rules: Mapping[str, Rule], *, unit: float = 0.0, accumulator: float = 0.0, exact: bool = True
+    ) -> None:
+        super().__init__()
+        self._rules = rules
+        self._unit = unit
+        self._accumulator = accumulator
+        self._exact = exact
+        self._layers: dict[int, Layer] = {}
+        self._escapes = _Escapes()
+        self.largest = 0.0
+        self.operations: list[str] = []
+        self.constants: list[Tensor] = []
+        self.backends: set[str] = set()
+
+    def track(self, name: str, tensor: Tensor, terms: Tensor | float) -> None:
+        """Declare an input: a variable of the given name whose absolute values ``terms`` bounds."""
+        bound = torch.as_tensor(terms, dtype=torch.float64, device=tensor.device).expand(tensor.shape)
+        self._write(tensor, bound, Degree.variable(name), 0.0)
+
+    def see(self, tensor: Tensor) -> Seen:
+        """Return what is known of a tensor; one that was never seen is a constant."""
+        layer = self._layers.get(_key(tensor))
+        if layer is None:
+            return self._constant(tensor)
+        terms = layer.terms.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
+        return Seen(tensor, terms, layer.degree, layer.roundings)
+
+    def __enter__(self) -> Self:
+        self._escapes.__enter__()
+        super().__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        self._escapes.__exit__(kind, error, trace)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        with torch._C.DisableTorchFunction():
+            return self._follow(func, args, kwargs or {})
+
+    def _follow(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        name = str(func.overloadpacket)
+        self.operations.append(name)
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            raise Refused(f"{name} draws random numbers")
+        see = self._look
+        seen_args, seen_kwargs = tree_map(see, args), tree_map(see, kwargs)
+        result = func(*args, **kwargs)
+        call = Call(func, seen_args, seen_kwargs, result, self._unit, self._accumulator, self._exact)
+        self._note_backend(name, args)
+        outputs = [leaf for leaf in tree_flatten(result)[0] if isinstance(leaf, Tensor)]
+        if func._schema.is_mutable or any(_key(out) not in self._layers for out in outputs):
+            self._apply(name, call, outputs)
+        return result
+
+    def _look(self, leaf: Any) -> Any:
+        return self.see(leaf) if isinstance(leaf, Tensor) else leaf
+
+    def _apply(self, name: str, call: Call, outputs: list[Tensor]) -> None:
+        effect = self._effect(name, call, outputs)
+        for index, out in enumerate(outputs):
+            terms = effect.terms[index]
+            if terms is not None:
+                self._write(out, terms, effect.degrees[index], effect.roundings)
+
+    def _effect(self, name: str, call: Call, outputs: list[Tensor]) -> Effect:
+        rule = self._rules.get(name)
+        constant = all(seen.is_constant for seen in call.seen)
+        if constant and (self._exact or rule is None or not call.seen):
+            for out in outputs:
+                self._demand_integers(out)
+            return Effect([out.abs().double() for out in outputs], [Degree.of(out) for out in outputs], 0.0)
+        if rule is None:
+            raise Refused(f"{name} has no rule")
+        return rule(name, call)
+
+    def _constant(self, tensor: Tensor) -> Seen:
+        self._demand_integers(tensor)
+        self._write(tensor, tensor.abs().double(), Degree.of(tensor), 0.0)
+        self.constants.append(tensor.clone())
+        return self.see(tensor)
+
+    def _demand_integers(self, tensor: Tensor) -> None:
+        if self._exact and tensor.is_floating_point() and not torch.equal(tensor, tensor.round()):
+            raise Refused("a constant of the program is no integer")
+
+    def _write(self, tensor: Tensor, terms: Tensor, degree: Degree, roundings: float) -> None:
+        key = _key(tensor)
+        layer = self._layers.get(key)
+        if layer is None:
+            storage = tensor.untyped_storage()
+            count = storage.nbytes() // tensor.element_size()
+            blank = torch.zeros(count, dtype=torch.float64, device=tensor.device)
+            # The layer keeps the storage alive, so that no later tensor can be taken for it.
+            layer = self._layers[key] = Layer(storage, blank, degree, roundings)
+        elif tensor.numel() == layer.terms.numel():
+            layer.degree, layer.roundings = degree, roundings
+        else:
+            layer.degree = layer.degree.join(degree)
+            layer.roundings = max(layer.roundings, roundings)
+        view = layer.terms.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
+        if view.data_ptr() != terms.data_ptr() or view.stride() != terms.stride():
+            view.copy_(terms)
+        if terms.numel():
+            self.largest = max(self.largest, float(terms.max()))
+
+    def _note_backend(self, name: str, args: tuple[Any, ...]) -> None:
+        if name == "aten.convolution":
+            backend = torch._C._select_conv_backend(*args)
+            self.backends.add(backend.name)
+
+
+class _Escapes(TorchFunctionMode):
+    """Refuses calls that carry data out of torch, where no rule could follow it."""
+
+    _NAMES = frozenset(
+        {"numpy", "tolist", "item", "__array__", "data_ptr", "__dlpack__", "__float__", "__int__", "__bool__"}
+        | {"__index__", "__complex__", "untyped_storage", "storage", "numpy_force", "__iter_numpy__"}
+    )
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        name = getattr(func, "__name__", "")
+        if name in self._NAMES:
+            raise Refused(f"Tensor.{name} carries data out of torch")
+        return func(*args, **(kwargs or {}))
+
+
+def _key(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)

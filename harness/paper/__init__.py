@@ -1,0 +1,1 @@
+"""What can be read, compared and decided without torch: records, runs, statistics and verdicts."""

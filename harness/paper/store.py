@@ -1,0 +1,215 @@
+"""The run folder: append-only records of one machine, one commit and one option set."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from harness.paper.errors import RunRefused, SameopError
+from harness.paper.record import SCHEMA, ClaimRecord, Facts, Record
+
+HEADER_NAME = "run.json"
+RECORDS_NAME = "records.jsonl"
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a run is a run of. ``identity`` decides whether a later session may add to it.
+
+    ``identity`` holds the three parts ``machine``, ``commit`` and ``options``; ``machine`` holds
+    every fact about the machine, ``catalogue`` what a reader needs to know of the operators,
+    ``plan`` the ids of the cases that the run set out to measure, and ``left_out`` what it did
+    not set out to measure, with a reason each.
+    """
+
+    identity: Mapping[str, Facts]
+    machine: Facts
+    catalogue: Facts
+    plan: tuple[str, ...]
+    left_out: tuple[Facts, ...]
+    started: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the content of ``run.json``."""
+        return {
+            "schema": SCHEMA,
+            "identity": {part: dict(facts) for part, facts in self.identity.items()},
+            "machine": dict(self.machine),
+            "catalogue": dict(self.catalogue),
+            "plan": list(self.plan),
+            "left_out": [dict(entry) for entry in self.left_out],
+            "started": self.started,
+        }
+
+
+@dataclass
+class Run:
+    """A run as read from its folder; ``damage`` lists what could not be read, a sentence each."""
+
+    folder: Path
+    header: Header
+    records: list[Record] = field(default_factory=list)
+    claims: list[ClaimRecord] = field(default_factory=list)
+    damage: list[str] = field(default_factory=list)
+
+    @property
+    def latest(self) -> dict[str, Record]:
+        """The last record of every case."""
+        return {str(record.case): record for record in self.records}
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run folder, or raise :class:`RunRefused` with one sentence.
+
+    A line that cannot be read is left out and named in ``damage``; the others are kept.
+    """
+    run = Run(folder=folder, header=_read_header(folder))
+    path = folder / RECORDS_NAME
+    if not path.exists():
+        return run
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for number, line in enumerate(lines, start=1):
+            _read_line(run, number, line)
+    return run
+
+
+def _read_line(run: Run, number: int, line: str) -> None:
+    try:
+        content = json.loads(line)
+        if content.get("kind") == "claim":
+            run.claims.append(ClaimRecord(content["name"], content["result"]))
+        else:
+            run.records.append(Record.from_json(content))
+    except (ValueError, AttributeError, KeyError, TypeError):
+        run.damage.append(f"{RECORDS_NAME} line {number} is not a whole record and was left out.")
+    except SameopError as error:
+        run.damage.append(f"{RECORDS_NAME} line {number} was left out. {error}")
+
+
+def _read_header(folder: Path) -> Header:
+    path = folder / HEADER_NAME
+    if not path.is_file():
+        raise RunRefused(
+            f"No run was found in {folder} (it holds no {HEADER_NAME}): "
+            "name a folder that `pytest --benchmark` wrote."
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        schema = content["schema"]
+        if schema > SCHEMA:
+            raise RunRefused(
+                f"The run in {folder} has schema {schema}, this sameop reads up to {SCHEMA}: "
+                "read it with the version that wrote it, or a newer one."
+            )
+        return Header(
+            identity=content["identity"],
+            machine=content["machine"],
+            catalogue=content["catalogue"],
+            plan=tuple(content["plan"]),
+            left_out=tuple(content["left_out"]),
+            started=content["started"],
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, OSError):
+        raise RunRefused(
+            f"{path} is not the {HEADER_NAME} of a sameop run: name a folder that `pytest --benchmark` wrote."
+        ) from None
+
+
+class RunWriter:
+    """Adds records to a run folder; each is on disk before :meth:`append` returns."""
+
+    def __init__(self, folder: Path, run: Run, records: TextIO) -> None:
+        self.folder = folder
+        self.run = run
+        self._records = records
+
+    @property
+    def finished(self) -> Mapping[str, Record]:
+        """The records that the folder already holds, by case id."""
+        return self.run.latest
+
+    def append(self, record: Record | ClaimRecord) -> None:
+        """Write one line and force it to disk."""
+        self._records.write(json.dumps(record.as_json(), allow_nan=False, default=str) + "\n")
+        self._records.flush()
+        os.fsync(self._records.fileno())
+        if isinstance(record, Record):
+            self.run.records.append(record)
+        else:
+            self.run.claims.append(record)
+
+
+@contextlib.contextmanager
+def open_run(folder: Path, header: Header) -> Iterator[RunWriter]:
+    """Create ``folder`` for a new run, or open an existing run of the same identity for adding.
+
+    Raises :class:`RunRefused` where the folder holds a run of another machine, commit or option
+    set, holds something else, is being written by another process, or cannot be written.
+    """
+    try:
+        run = _create_or_resume(folder, header)
+        records = (folder / RECORDS_NAME).open("a", encoding="utf-8")
+    except OSError as error:
+        raise RunRefused(
+            f"The run folder {folder} cannot be written ({error.strerror}): name another one with --bench-run."
+        ) from None
+    with records:
+        _lock(records, folder)
+        _drop_partial_line(folder / RECORDS_NAME)
+        yield RunWriter(folder, run, records)
+
+
+def _create_or_resume(folder: Path, header: Header) -> Run:
+    if (folder / HEADER_NAME).exists():
+        run = read_run(folder)
+        _require_same_identity(folder, run.header, header)
+        return run
+    if folder.exists() and any(folder.iterdir()):
+        raise RunRefused(
+            f"{folder} is not empty and holds no {HEADER_NAME}: name a new folder, or one that holds a run."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / (HEADER_NAME + ".partial")
+    partial.write_text(json.dumps(header.as_json(), indent=1, default=str), encoding="utf-8")
+    partial.replace(folder / HEADER_NAME)
+    return Run(folder=folder, header=header)
+
+
+def _require_same_identity(folder: Path, found: Header, asked: Header) -> None:
+    for part, wanted in json.loads(json.dumps(asked.identity, default=str)).items():
+        held = found.identity.get(part, {})
+        differing = sorted(key for key in {*wanted, *held} if wanted.get(key) != held.get(key))
+        if differing:
+            key = differing[0]
+            raise RunRefused(
+                f"The run in {folder} cannot be resumed: its {part} differs "
+                f"({key} was {held.get(key)!r} and is {wanted.get(key)!r} now). "
+                "Leave --bench-run out to start a new run."
+            )
+
+
+def _lock(records: TextIO, folder: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # no advisory locks on this platform: two writers are the user's to avoid
+        return
+    try:
+        fcntl.flock(records, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise RunRefused(
+            f"Another process is writing the run in {folder}: wait for it, or start a new run."
+        ) from None
+
+
+def _drop_partial_line(path: Path) -> None:
+    """Cut a line that a kill left unfinished, so that the next record starts on a line of its own."""
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole != len(content):
+        with path.open("r+b") as file:
+            file.truncate(whole)
