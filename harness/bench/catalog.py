@@ -56,7 +56,11 @@ class Catalogue:
         elif isinstance(value, Comparison):
             if self._is_new("comparison", value.name, place):
                 self.comparisons[value.name] = value
-        elif _is_claim(value) and value.__module__ == place and self._is_new("claim", value.name, _place(value)):
+        elif (
+            _is_claim(value)
+            and value.__module__ == place
+            and self._is_new("claim", value.name, _place(value))
+        ):
             self.claims[value.name] = value()
 
     def _is_new(self, kind: str, name: str, place: str) -> bool:
@@ -125,7 +129,9 @@ def _importing(path: Path, load: Any, *arguments: Any) -> Any:
         frames = traceback.extract_tb(error.__traceback__)
         line = next((frame.lineno for frame in reversed(frames) if Path(frame.filename) == path), None)
         where = f"{path}:{line}" if line else str(path)
-        raise SameopError(f"The page {where} cannot be imported ({type(error).__name__}: {error}).") from error
+        raise SameopError(
+            f"The page {where} cannot be imported ({type(error).__name__}: {error})."
+        ) from error
 
 
 def _join_operators(catalogue: Catalogue, comparison: Comparison) -> None:

@@ -45,9 +45,7 @@ def activation(*shape: int) -> Spec:
 def parameter(*shape: int, fan_in: int | None = None, mean: float = 0.0) -> Spec:
     """Describe a learned tensor: normal with variance 1/fan_in, so that outputs keep unit variance."""
     scale = (fan_in or 1) ** -0.5
-    return Spec(
-        shape, "parameter", f"normal({mean:g}, {scale:.3g}²)", lambda noise: mean + noise * scale
-    )
+    return Spec(shape, "parameter", f"normal({mean:g}, {scale:.3g}²)", lambda noise: mean + noise * scale)
 
 
 def buffer(*shape: int, positive: bool = False) -> Spec:

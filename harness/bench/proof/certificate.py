@@ -41,17 +41,21 @@ class Difference:
 
 @dataclass(frozen=True)
 class Analysis:
-    """What following a program says of it: degree, majorant for inputs of size one, constants, backends."""
+    """What following a program says of it: degree, majorant for inputs of size one, constants, backends.
+
+    degree and majorant hold for every intermediate tensor; roundings for the results.
+    """
 
     degree: int
     majorant: float
+    roundings: float
     constants: list[Tensor]
     operations: list[str]
     backends: frozenset[str]
 
     def magnitude(self) -> int:
         """Return the largest integer range at which nothing can round."""
-        limit: float = (EXACT_BELOW / self.majorant) ** (1 / max(1, self.degree))
+        limit: float = (EXACT_BELOW / self.majorant) ** (1 / self.degree)
         return int(limit * (1 - 1e-12))
 
 
@@ -100,8 +104,8 @@ def _pass(
     left: Program, right: Program, shapes: Shapes, seed: int, trials: int | None, *, vjp: bool
 ) -> tuple[Evidence, Difference | None]:
     analyses = [analyse(side, shapes, seed, vjp=vjp) for side in (left, right)]
-    degree = max(1, *(analysis.degree for analysis in analyses))
-    majorant = max(1.0, *(analysis.majorant for analysis in analyses))
+    degree = max(analysis.degree for analysis in analyses)
+    majorant = max(analysis.majorant for analysis in analyses)
     magnitude = min(analysis.magnitude() for analysis in analyses)
     if magnitude < degree:
         raise Refused(
@@ -121,27 +125,37 @@ def _pass(
 
 def analyse(program: Program, shapes: Shapes, seed: int, *, vjp: bool) -> Analysis:
     """Follow a program twice on different integers; both must do the same to the same constants."""
-    first, second = (_follow(program, _integers(shapes, 3, seed + level), vjp=vjp) for level in (0, 1))
+    first, second = (follow(program, shapes, seed + level, vjp=vjp) for level in (0, 1))
     same = first.operations == second.operations and len(first.constants) == len(second.constants)
     if not same or not all(map(torch.equal, first.constants, second.constants)):
         raise Refused("the program does something else on other inputs, or carries data out of torch")
     return first
 
 
-def _follow(program: Program, inputs: Tensors, *, vjp: bool) -> Analysis:
+def follow(program: Program, shapes: Shapes, seed: int, *, vjp: bool) -> Analysis:
+    """Follow a program once on small integers, or raise :class:`Refused`."""
+    inputs = _integers(shapes, 3, seed)
+    before = {name: tensor.clone() for name, tensor in inputs.items()}
     shadow = Shadow(RULES)
-    leaves = {name: tensor.requires_grad_(vjp) for name, tensor in inputs.items()}
-    for name, tensor in leaves.items():
-        shadow.track(name, tensor, 1.0)
-    before = {name: tensor.detach().clone() for name, tensor in leaves.items()}
-    results = _run_vjp(program, leaves, shadow) if vjp else _run(program, leaves, shadow)
-    for name, tensor in leaves.items():
+    for name, tensor in inputs.items():
+        shadow.track(name, tensor.requires_grad_(vjp), 1.0)
+    results = _run_vjp(program, inputs, shadow) if vjp else _run(program, inputs, shadow)
+    _demand_unchanged(inputs, before)
+    roundings = max(shadow.see(result).roundings for result in results.values())
+    return Analysis(
+        max(1, shadow.highest_degree),
+        max(1.0, shadow.largest),
+        roundings,
+        shadow.constants,
+        shadow.operations,
+        frozenset(shadow.backends),
+    )
+
+
+def _demand_unchanged(inputs: Tensors, before: Tensors) -> None:
+    for name, tensor in inputs.items():
         if not torch.equal(tensor.detach(), before[name]):
             raise Refused(f"the program changes its input {name}")
-    degree = max((shadow.see(result).degree.total for result in results.values()), default=0)
-    return Analysis(
-        degree, shadow.largest, shadow.constants, shadow.operations, frozenset(shadow.backends)
-    )
 
 
 def _run(program: Program, inputs: Tensors, shadow: Shadow) -> Tensors:
@@ -167,9 +181,7 @@ def _try(
         inputs = _integers(shapes, magnitude, seed)
         before = {name: tensor.clone() for name, tensor in inputs.items()}
         results.append(_evaluate(side, inputs, magnitude, seed, vjp=vjp))
-        for name, tensor in inputs.items():
-            if not torch.equal(tensor.detach(), before[name]):
-                raise Refused(f"the program changes its input {name}")
+        _demand_unchanged(inputs, before)
     return first_difference(*results)
 
 

@@ -131,7 +131,7 @@ def _matrix_product(name: str, call: Call) -> Effect:
     for factor in [arg for arg in call.args if isinstance(arg, int | float)] + list(call.kwargs.values()):
         if isinstance(factor, int | float) and factor != 1:
             raise Refused(f"{name} with a factor other than 1")
-    roundings = first.roundings + second.roundings + 1 + _summed(call, first.value.shape[-1])
+    roundings = first.roundings + second.roundings + 1 + first.value.shape[-1]
     degree = first.degree.times(second.degree)
     for seen in addend:
         degree, roundings = degree.join(seen.degree), max(roundings, seen.roundings) + 1
@@ -145,27 +145,27 @@ def _sum(name: str, call: Call) -> Effect:
     count = max(1, source.value.numel() // max(1, call.result.numel()))
     if name not in _EXACT_SUMS and call.exact:
         raise Refused(f"{name} divides")
-    return _effect(call, terms, source.degree, source.roundings + _summed(call, count) + 1)
+    return _effect(call, terms, source.degree, source.roundings + count + 1)
 
 
 def _accumulated(name: str, call: Call) -> Effect:
     """Backward passes of gathers: several elements may land on one."""
     source = call.args[0]
     overlap = math.ceil(source.value.numel() / max(1, call.result.numel()))
-    return _effect(call, call.on_terms(), source.degree, source.roundings + _summed(call, overlap + 1))
+    return _effect(call, call.on_terms(), source.degree, source.roundings + overlap + 1)
 
 
 def _index_put(name: str, call: Call) -> Effect:
     target, _, values = call.args[:3]
     degree = target.degree.join(values.degree)
-    roundings = max(target.roundings, values.roundings) + _summed(call, values.value.numel())
+    roundings = max(target.roundings, values.roundings) + values.value.numel()
     return _effect(call, call.on_terms(), degree, roundings)
 
 
 def _convolved(name: str, call: Call) -> Effect:
     source, weight, bias = call.args[:3]
     reduction = weight.value.numel() // weight.value.shape[0]
-    roundings = source.roundings + weight.roundings + 1 + _summed(call, reduction)
+    roundings = source.roundings + weight.roundings + 1 + reduction
     degree = source.degree.times(weight.degree)
     if bias is not None:
         degree, roundings = degree.join(bias.degree), max(roundings, bias.roundings) + 1
@@ -178,7 +178,7 @@ def _convolution_backward(name: str, call: Call) -> Effect:
     degrees = [grad.degree.times(weight.degree), grad.degree.times(source.degree), grad.degree]
     terms = [term for term in call.on_terms() if isinstance(term, Tensor)]
     reduction = max(weight.value.numel() // weight.value.shape[1], grad.value.numel() // grad.value.shape[1])
-    roundings = grad.roundings + max(source.roundings, weight.roundings) + 1 + _summed(call, reduction)
+    roundings = grad.roundings + max(source.roundings, weight.roundings) + 1 + reduction
     chosen = [degree for degree, want in zip(degrees, wanted, strict=True) if want]
     return Effect(terms, chosen, roundings)
 
@@ -215,14 +215,14 @@ def _softmax(name: str, call: Call) -> Effect:
     _demand_floats(name, call)
     source, axis = call.args[0], call.args[1]
     inherited = _as_roundings(call, _capped_expm1(2 * _error(call, source)))
-    return _result(call, source.degree, inherited + _summed(call, source.value.shape[axis]) + 6)
+    return _result(call, source.degree, inherited + source.value.shape[axis] + 6)
 
 
 def _softmax_backward(name: str, call: Call) -> Effect:
     grad, output, axis = call.args[:3]
     size = output.value.abs().double()
     terms = size * (grad.terms + (grad.terms * size).sum(axis, keepdim=True))
-    roundings = grad.roundings + 2 * output.roundings + _summed(call, output.value.shape[axis]) + 4
+    roundings = grad.roundings + 2 * output.roundings + output.value.shape[axis] + 4
     return _effect(call, terms, grad.degree.join(output.degree), roundings)
 
 
@@ -284,11 +284,6 @@ def _as_roundings(call: Call, relative: float) -> float:
 
 def _capped_expm1(value: float) -> float:
     return math.expm1(value) if value < 700 else math.inf
-
-
-def _summed(call: Call, count: int) -> float:
-    """Roundings of adding up ``count`` terms, in units of the dtype's own roundoff."""
-    return count * call.accumulator / call.unit if call.unit else float(count)
 
 
 def _joined(seen: list[Seen]) -> Degree:

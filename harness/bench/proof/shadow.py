@@ -67,8 +67,7 @@ Rule = Callable[[Any, "Call"], Effect]
 class Call:
     """One operation under way: its arguments with every tensor replaced by a :class:`Seen`.
 
-    unit: the unit roundoff of the dtype that is analysed; accumulator: that of its sums;
-    exact: only integer coefficients are allowed.
+    unit: the unit roundoff of the dtype that is analysed; exact: only integer coefficients are allowed.
     """
 
     op: Any
@@ -76,7 +75,6 @@ class Call:
     kwargs: Mapping[str, Any]
     result: Any
     unit: float
-    accumulator: float
     exact: bool
 
     @property
@@ -106,18 +104,15 @@ def _terms(leaf: Any) -> Any:
 class Shadow(TorchDispatchMode):
     """Follows a program and keeps the shadow of every tensor that it makes.
 
-    rules: operation name (``aten.mul``) to rule. unit and accumulator: unit roundoffs, zero where
-    only degrees and terms are wanted. exact: demand integer constants and refuse every operation
+    rules: operation name (``aten.mul``) to rule. unit: the unit roundoff, zero where only degrees and
+    terms are wanted. exact: demand integer constants and refuse every operation
     on inputs that has no rule; such a program computes a polynomial with integer coefficients.
     """
 
-    def __init__(
-        self, rules: Mapping[str, Rule], *, unit: float = 0.0, accumulator: float = 0.0, exact: bool = True
-    ) -> None:
+    def __init__(self, rules: Mapping[str, Rule], *, unit: float = 0.0, exact: bool = True) -> None:
         super().__init__()
         self._rules = rules
         self._unit = unit
-        self._accumulator = accumulator
         self._exact = exact
         self._layers: dict[int, Layer] = {}
         self._escapes = _Escapes()
@@ -125,6 +120,11 @@ class Shadow(TorchDispatchMode):
         self.operations: list[str] = []
         self.constants: list[Tensor] = []
         self.backends: set[str] = set()
+
+    @property
+    def highest_degree(self) -> int:
+        """The highest total degree of any tensor of the program."""
+        return max((layer.degree.total for layer in self._layers.values()), default=0)
 
     def track(self, name: str, tensor: Tensor, terms: Tensor | float) -> None:
         """Declare an input: a variable of the given name whose absolute values ``terms`` bounds."""
@@ -164,7 +164,7 @@ class Shadow(TorchDispatchMode):
         see = self._look
         seen_args, seen_kwargs = tree_map(see, args), tree_map(see, kwargs)
         result = func(*args, **kwargs)
-        call = Call(func, seen_args, seen_kwargs, result, self._unit, self._accumulator, self._exact)
+        call = Call(func, seen_args, seen_kwargs, result, self._unit, self._exact)
         self._note_backend(name, args)
         outputs = [leaf for leaf in tree_flatten(result)[0] if isinstance(leaf, Tensor)]
         if func._schema.is_mutable or any(_key(out) not in self._layers for out in outputs):

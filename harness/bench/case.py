@@ -1,0 +1,167 @@
+"""Cases: one operator, scope, implementation, workload, dtype, device and direction; and their selection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from harness.bench.catalog import Catalogue
+from harness.bench.dims import Workload
+from harness.bench.machine import device_missing
+from harness.bench.pages import Implementation, Operator, Scope
+from harness.paper.errors import NothingToMeasure
+from harness.paper.record import CaseId
+
+Preset = Literal["quick", "standard", "full"]
+PRESETS: tuple[Preset, ...] = ("quick", "standard", "full")
+DEVICES = ("cpu", "cuda", "all")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing to measure."""
+
+    scope: Scope
+    implementation: Implementation
+    workload: Workload
+    dtype: str
+    device: str
+    direction: str
+
+    @property
+    def id(self) -> CaseId:
+        """The stable name."""
+        return CaseId(
+            self.scope.operator.name,
+            self.scope.name,
+            self.implementation.name,
+            self.workload.name,
+            self.dtype,
+            self.device,
+            self.direction,
+        )
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a run is asked for."""
+
+    preset: Preset = "quick"
+    device: str = "all"
+    operator: str = "*"
+
+
+@dataclass
+class Plan:
+    """The cases of a run in order, and what it leaves out with a reason each."""
+
+    cases: list[Case] = field(default_factory=list)
+    left_out: list[dict[str, str]] = field(default_factory=list)
+
+    def leave_out(self, what: str, reason: str) -> None:
+        """Note something that will not be measured; each pair once."""
+        entry = {"what": what, "reason": reason}
+        if entry not in self.left_out:
+            self.left_out.append(entry)
+
+
+def plan_cases(catalogue: Catalogue, selection: Selection) -> Plan:
+    """List what to measure. Raises :class:`NothingToMeasure` where that is nothing."""
+    plan = Plan()
+    operators = catalogue.operators_like(selection.operator)
+    for device in _devices(selection.device, plan):
+        for operator in operators:
+            for scope in operator.scopes.values():
+                plan.cases.extend(_cases_of(operator, scope, device, selection.preset, catalogue, plan))
+    if not plan.cases:
+        raise NothingToMeasure(
+            f"No case is left for {selection.operator!r} on {selection.device} with the preset "
+            f"{selection.preset}: {'; '.join(entry['reason'] for entry in plan.left_out)}."
+        )
+    return plan
+
+
+def _devices(asked: str, plan: Plan) -> list[str]:
+    present = []
+    for device in ("cpu", "cuda") if asked == "all" else (asked,):
+        reason = device_missing(device)
+        if reason is None:
+            present.append(device)
+        elif asked == device:
+            raise NothingToMeasure(
+                f"The device {device} was asked for, but {reason}: leave --bench-device out."
+            )
+        else:
+            plan.leave_out(f"every case on {device}", reason)
+    return present
+
+
+def _cases_of(
+    operator: Operator, scope: Scope, device: str, preset: Preset, catalogue: Catalogue, plan: Plan
+) -> Iterator[Case]:
+    where = f"{operator.name}/{scope.name}"
+    for workload in _workloads(operator, scope, preset, catalogue, plan):
+        for implementation in scope.implementations.values():
+            name = f"{where}/{implementation.name}/{workload.name}"
+            reason = _unsupported(scope, implementation, workload, device, preset)
+            if reason:
+                plan.leave_out(f"{name} on {device}", reason)
+                continue
+            for dtype in _dtypes(preset):
+                if dtype not in implementation.dtypes:
+                    plan.leave_out(f"{name} in {dtype}", "the implementation does not support the dtype")
+                    continue
+                for direction in _directions(implementation, preset, plan):
+                    yield Case(scope, implementation, workload, dtype, device, direction)
+
+
+def _workloads(
+    operator: Operator, scope: Scope, preset: Preset, catalogue: Catalogue, plan: Plan
+) -> list[Workload]:
+    """Quick takes one workload: where the operator meets others, the one on which they meet."""
+    if preset != "quick":
+        return scope.workloads
+    shared = (
+        scope.workload(comparison.workload.name)
+        for comparison in catalogue.comparisons.values()
+        if comparison.scope == scope.name and operator.name in comparison.operators
+    )
+    chosen = next(shared, scope.workloads[0])
+    for workload in scope.workloads:
+        if workload is not chosen:
+            plan.leave_out(
+                f"{operator.name}/{scope.name} at {workload.name}", "quick takes one workload a scope"
+            )
+    return [chosen]
+
+
+def _unsupported(
+    scope: Scope, implementation: Implementation, workload: Workload, device: str, preset: Preset
+) -> str | None:
+    if device not in implementation.devices:
+        return f"the implementation does not run on {device}"
+    if preset == "quick" and implementation.kind != "eager":
+        return "quick compiles nothing"
+    if preset == "standard" and implementation.kind == "compiled" and workload is not scope.workloads[0]:
+        return "standard compiles at one workload a scope"
+    if preset == "quick" and not _is_shown_in_quick(scope, implementation):
+        return "quick takes the reference, the authors' way and the best eager form"
+    return implementation.supports(workload.dims) if implementation.supports else None
+
+
+def _is_shown_in_quick(scope: Scope, implementation: Implementation) -> bool:
+    names = {"reference", "authors"}
+    preferred = [found.name for found in scope.implementations.values() if found.preferred]
+    return implementation.name in names or implementation.name in preferred
+
+
+def _dtypes(preset: Preset) -> tuple[str, ...]:
+    return ("float32",) if preset != "full" else ("float32", "bfloat16", "float16")
+
+
+def _directions(implementation: Implementation, preset: Preset, plan: Plan) -> tuple[str, ...]:
+    if preset == "quick":
+        plan.leave_out("the direction training", "quick measures forward")
+        return ("forward",)
+    return ("forward", "training")

@@ -1,0 +1,1 @@
+"""Measurement: worker processes, clocks and meters."""

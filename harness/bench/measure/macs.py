@@ -1,0 +1,125 @@
+"""MACs: the operator's own formula, and three witnesses that must agree with it or be explained.
+
+Counters run under dispatch modes and tracers, which leave compiled functions eager for the rest of a
+process, so they have a process of their own.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from harness.bench.agreement import bind
+from harness.bench.inputs import Tensors
+from harness.bench.measure.subject import Subject
+from harness.bench.proof.certificate import follow
+from harness.bench.proof.shadow import Refused
+from harness.paper.record import Reading
+from harness.paper.units import Unit
+
+# Two counts are the same when they differ by less than this share.
+_SAME_WITHIN = 1e-3
+
+
+def read_macs(subject: Subject) -> Reading:
+    """Return the nominal MACs of one forward call with the witnesses' counts."""
+    cost = subject.scope.cost(subject.dims)
+    bytes_per_element: int = getattr(torch, subject.dtype).itemsize
+    return Reading(
+        unit=Unit.MACS_PER_CALL,
+        value=float(cost.macs),
+        facts={
+            "means": "nominal: taps on padding included, 1 MAC counts as 1, forward",
+            "params": cost.params,
+            "in_bounds": cost.macs_in_bounds,
+            "elementwise": cost.elementwise,
+            "transcendental": cost.transcendental,
+            "minimal_bytes": cost.minimal_bytes(bytes_per_element),
+            "witnesses": _witnesses(subject),
+        },
+    )
+
+
+def _witnesses(subject: Subject) -> dict[str, Mapping[str, Any]]:
+    counted = _declared(subject)
+    inputs = subject.inputs()
+    function = bind(subject.scope, subject.implementation, subject.dims)
+    found: dict[str, Mapping[str, Any]] = {"ones_probe": _ones_probe(subject)}
+    for name, counter in (("flop_counter", _flop_counter), ("fvcore", _fvcore)):
+        try:
+            macs = counter(function, inputs)
+        except Exception as error:  # a counter that cannot follow a program is a reason, not a crash
+            reason = f"it cannot follow the program ({type(error).__name__})"
+            found[name] = {"macs": None, "verdict": "not counted", "reason": reason}
+            continue
+        found[name] = _judge(macs, float(subject.scope.cost(subject.dims).macs), *counted)
+    return found
+
+
+def _declared(subject: Subject) -> tuple[float | None, str]:
+    """What the page says that counters of products see, and why."""
+    counted = subject.implementation.counted
+    return (float(counted(subject.dims)) if counted else None), subject.implementation.counted_because
+
+
+def _judge(macs: float, nominal: float, declared: float | None, because: str) -> Mapping[str, Any]:
+    if _same(macs, nominal):
+        return {"macs": macs, "verdict": "agrees", "reason": "equal to the formula"}
+    if declared is not None and _same(macs, declared):
+        return {"macs": macs, "verdict": "explained", "reason": because}
+    return {"macs": macs, "verdict": "unexplained", "reason": f"the formula gives {nominal:.0f}"}
+
+
+def _same(first: float, second: float) -> bool:
+    return abs(first - second) <= _SAME_WITHIN * max(first, second)
+
+
+def _ones_probe(subject: Subject) -> Mapping[str, Any]:
+    """With every input one, a bilinear operator sums exactly its in-bounds products."""
+    shapes = {name: spec.shape for name, spec in subject.scope.inputs(subject.dims).items()}
+    program = bind(subject.scope, subject.scope.reference, subject.dims)
+    try:
+        bilinear = subject.scope.polynomial and follow(program, shapes, 0, vjp=False).degree == 2
+    except Refused:
+        bilinear = False
+    if not bilinear:
+        return {"macs": None, "verdict": "not counted", "reason": "the scope is not bilinear in its inputs"}
+    ones = {name: torch.ones(shape, dtype=torch.float64) for name, shape in shapes.items()}
+    macs = float(program(ones).sum())
+    cost = subject.scope.cost(subject.dims)
+    return _judge(macs, float(cost.macs), cost.macs_in_bounds, "taps on padding are not counted")
+
+
+def _flop_counter(function: Callable[[Tensors], Tensor], inputs: Tensors) -> float:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        function(inputs)
+    return counter.get_total_flops() / 2
+
+
+class _AsModule(torch.nn.Module):
+    """The wrapper that fvcore, which knows only modules, needs."""
+
+    def __init__(self, function: Callable[[Tensors], Tensor], names: list[str]) -> None:
+        super().__init__()
+        self._function, self._names = function, names
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        return self._function(dict(zip(self._names, tensors, strict=True)))
+
+
+def _fvcore(function: Callable[[Tensors], Tensor], inputs: Tensors) -> float:
+    with warnings.catch_warnings():
+        # Unmaintained: it warns on import and while tracing.
+        warnings.simplefilter("ignore")
+        from fvcore.nn import FlopCountAnalysis
+
+        logging.getLogger("fvcore").setLevel(logging.ERROR)
+        analysis = FlopCountAnalysis(_AsModule(function, list(inputs)), tuple(inputs.values()))
+        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+        return float(analysis.total())

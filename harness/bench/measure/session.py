@@ -1,0 +1,101 @@
+"""A measuring session: takes cases one by one and returns a record for each, whatever happens."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from harness.bench.case import Case, Preset
+from harness.bench.measure.worker import Job
+from harness.bench.measure.workers import Workers
+from harness.paper.record import Agreement, Reading, Record, Status
+from harness.paper.units import Unit
+
+# Seconds of sampling and, at most, of warming up, by preset.
+_SECONDS: Mapping[Preset, tuple[float, float]] = {
+    "quick": (0.3, 0.3),
+    "standard": (1.0, 1.0),
+    "full": (2.0, 2.0),
+}
+
+
+@dataclass
+class Session:
+    """Measures cases in worker processes, sharing what the reference computed among implementations."""
+
+    workers: Workers
+    preset: Preset
+    threads: int
+    _expected: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def measure(self, case: Case) -> Record:
+        """Measure one case: expectations of its group, the measurement, then the counters."""
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        expected = self._expect(case)
+        if expected["status"] != Status.MEASURED:
+            reason = f"Its reference could not be evaluated. {expected['reason']}"
+            return Record(case.id, Status(expected["status"]), reason, started=started)
+        measured = self.workers.run(self._job("measure", case))
+        readings = _readings(measured)
+        seconds = measured["seconds"]
+        if measured["status"] == Status.MEASURED:
+            counted = self.workers.run(self._job("count", case))
+            readings["macs"] = _counted(counted)
+            seconds += counted["seconds"]
+        return Record(
+            case=case.id,
+            status=Status(measured["status"]),
+            reason=measured.get("reason"),
+            agreement=Agreement(**measured["agreement"]) if measured.get("agreement") else None,
+            readings=readings,
+            inputs=expected["inputs"],
+            worker=measured.get("worker", {}),
+            started=started,
+            seconds=seconds,
+        )
+
+    def _expect(self, case: Case) -> Mapping[str, Any]:
+        """Evaluate the reference once for all implementations; only the last group is kept on disk."""
+        group = self._group(case)
+        if group not in self._expected:
+            for old in self.workers.scratch.glob("*.expected"):
+                old.unlink()
+            self._expected = {group: self.workers.run(self._job("expect", case))}
+        return self._expected[group]
+
+    def _group(self, case: Case) -> str:
+        # Values and gradients are expected together, so both directions share one evaluation.
+        parts = (case.scope.operator.name, case.scope.name, case.workload.name, case.dtype, case.device)
+        return hashlib.sha256("/".join(parts).encode()).hexdigest()[:16]
+
+    def _job(self, task: str, case: Case) -> Job:
+        sample, warm_up = _SECONDS[self.preset]
+        return Job(
+            task=task,
+            case=case.id,
+            expected=str(self.workers.scratch / f"{self._group(case)}.expected"),
+            threads=self.threads,
+            sample_seconds=sample,
+            warm_up_seconds=warm_up,
+            result="",
+        )
+
+
+def _readings(result: Mapping[str, Any]) -> dict[str, Reading]:
+    found = {}
+    for name, content in result.get("readings", {}).items():
+        reading = Reading(**{**content, "unit": Unit(content["unit"]), "samples": tuple(content["samples"])})
+        if reading.value is not None and not math.isfinite(reading.value):
+            reading = Reading.missing(reading.unit, f"the meter returned {reading.value}")
+        found[name] = reading
+    return found
+
+
+def _counted(result: Mapping[str, Any]) -> Reading:
+    if result["status"] == Status.MEASURED:
+        return _readings(result)["macs"]
+    return Reading.missing(Unit.MACS_PER_CALL, f"counting failed: {result['reason']}")

@@ -1,0 +1,132 @@
+"""What a worker process does with one job: expect, measure or count."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.bench.agreement import describe_inputs, prepare, restore, save
+from harness.bench.catalog import Catalogue
+from harness.bench.measure.clocks import Call, clock_for
+from harness.bench.measure.energy import read_energy
+from harness.bench.measure.latency import Budget
+from harness.bench.measure.macs import read_macs
+from harness.bench.measure.memory import read_memory
+from harness.bench.measure.procedure import measure
+from harness.bench.measure.subject import Subject
+from harness.paper.errors import SameopError
+from harness.paper.record import CaseId, Reading, Status
+
+# Meters that read one call after the samples were taken. A new meter is one file and one line here.
+METERS: Mapping[str, Callable[[Subject, Call], Reading]] = {
+    "memory": read_memory,
+    "energy": read_energy,
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One task for one worker process. ``expected`` is the file that ``expect`` writes for ``measure``."""
+
+    task: str
+    case: CaseId
+    expected: str
+    threads: int
+    sample_seconds: float
+    warm_up_seconds: float
+    result: str
+
+    def as_json(self) -> str:
+        """Return the job as one line."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, line: str) -> Job:
+        """Read a job back."""
+        content = json.loads(line)
+        return cls(**{**content, "case": CaseId(**content["case"])})
+
+
+def run(job: Job, catalogue: Catalogue) -> None:
+    """Do a job and write its result; an exception becomes a result with its sentence."""
+    started = time.perf_counter()
+    try:
+        content = _TASKS[job.task](job, Subject.of(catalogue, job.case))
+    except SameopError as error:
+        content = {"status": Status.FAILED, "reason": str(error)}
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        content = {"status": Status.FAILED, "reason": f"It ran out of memory: {_first_line(error)}"}
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(place.filename).name}:{place.lineno}"
+        reason = f"It raised {type(error).__name__} at {where}: {_first_line(error)}"
+        content = {"status": Status.FAILED, "reason": reason, "traceback": traceback.format_exc()}
+    content["seconds"] = time.perf_counter() - started
+    partial = Path(job.result + ".partial")
+    partial.write_text(json.dumps(content, default=str), encoding="utf-8")
+    partial.replace(job.result)
+
+
+def prepare_process(job: Job) -> None:
+    """Fix what decides times and results in this process."""
+    torch.set_num_threads(job.threads)
+    torch.set_flush_denormal(True)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = False
+
+
+def _expect(job: Job, subject: Subject) -> dict[str, Any]:
+    judge = prepare(subject.scope, subject.dims, subject.dtype, subject.device)
+    torch.save(save(judge), job.expected)
+    return {"status": Status.MEASURED, "inputs": describe_inputs(subject.scope, subject.dims)}
+
+
+def _measure(job: Job, subject: Subject) -> dict[str, Any]:
+    saved = torch.load(job.expected, weights_only=True)
+    judge = restore(subject.scope, subject.dims, subject.device, saved)
+    outcome = measure(
+        judge=lambda: judge.judge(subject.implementation),
+        prepare_call=lambda: subject.call(subject.inputs()),
+        clock=clock_for(subject.device),
+        meters={name: _metered(subject, read) for name, read in METERS.items()},
+        budget=Budget(job.warm_up_seconds, job.sample_seconds),
+    )
+    return {**asdict(outcome), "worker": _facts(job)}
+
+
+def _metered(subject: Subject, read: Callable[[Subject, Call], Reading]) -> Callable[[Call], Reading]:
+    return lambda call: read(subject, call)
+
+
+def _count(job: Job, subject: Subject) -> dict[str, Any]:
+    return {"status": Status.MEASURED, "readings": {"macs": asdict(read_macs(subject))}}
+
+
+def _facts(job: Job) -> dict[str, Any]:
+    return {
+        "threads": torch.get_num_threads(),
+        "allocator": os.environ.get("SAMEOP_ALLOCATOR", "default"),
+        "flush_denormal": True,
+        "tf32": False,
+        "cudnn_benchmark": False,
+    }
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or ["no message"])[0]
+
+
+_TASKS: Mapping[str, Callable[[Job, Subject], dict[str, Any]]] = {
+    "expect": _expect,
+    "measure": _measure,
+    "count": _count,
+}

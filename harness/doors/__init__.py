@@ -1,0 +1,1 @@
+"""The two doors: the pytest plugin and the command line."""

@@ -1,0 +1,95 @@
+"""Sentences about results that both doors print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from harness.paper.errors import Exit
+from harness.paper.record import Record
+
+
+def claim_failure(result: Mapping[str, Any]) -> str:
+    """Say why a claim, or the judgement of one of its mutants, is not as expected."""
+    lines = []
+    if result["verdict"] != result["expected"]:
+        lines.append(
+            f"The claim {result['name']} was expected to be {result['expected']} and is {result['verdict']}."
+        )
+        lines.append(_because(result))
+    for mutant in result["mutants"]:
+        if mutant["verdict"] != mutant["expected"]:
+            lines.append(
+                f"Its mutant {mutant['name']} was expected to be {mutant['expected']} and is {mutant['verdict']}."
+            )
+            lines.append(_because(mutant))
+    return "\n".join(line for line in lines if line)
+
+
+def _because(result: Mapping[str, Any]) -> str:
+    found = result.get("counterexample")
+    if found:
+        return (
+            f"At {found['shape']} {found['result']}{found['index']} is {found['left']} on the left and "
+            f"{found['right']} on the right."
+        )
+    return result.get("reason") or ""
+
+
+def claim_line(result: Mapping[str, Any]) -> str:
+    """Tell in one line what a claim reached."""
+    chances = [entry["log10_p"] for entry in result["evidence"] if entry.get("log10_p") is not None]
+    certainty = f", error probability at most 1e{max(chances):.0f}" if chances else ""
+    refuted = sum(mutant["verdict"] == "refuted" for mutant in result["mutants"])
+    return (
+        f"{result['name']}: {result['verdict']} at {result['level']}{certainty}, values and gradients; "
+        f"{refuted} of {len(result['mutants'])} mutants refuted"
+    )
+
+
+def record_line(record: Record) -> str:
+    """Tell in one line how a case ended."""
+    latency = record.readings.get("latency")
+    if latency is None or latency.value is None:
+        return f"{record.case}  {record.status}: {record.reason}"
+    half = ((latency.high or 0) - (latency.low or 0)) / 2 / latency.value
+    return f"{record.case}  {latency} ±{half:.1%}"
+
+
+def exit_line(code: int) -> str:
+    """Tell an exit code with its meaning."""
+    try:
+        return f"exit {code}: {Exit(code).meaning}"
+    except ValueError:
+        return f"exit {code}"
+
+
+def summary_lines(records: Iterable[Record]) -> list[str]:
+    """Tell, for every group of cases that compute the same, the fastest and how the others compare."""
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(str(record.case.group), []).append(record)
+    return [line for members in groups.values() for line in _group_lines(members)]
+
+
+def _group_lines(members: list[Record]) -> list[str]:
+    timed = sorted((_seconds(record), record) for record in members if _seconds(record) is not None)
+    case = members[0].case
+    head = f"{case.operator}/{case.scope} {case.workload} {case.dtype} {case.device} {case.direction}"
+    lines = [head]
+    for seconds, record in timed:
+        latency, memory = record.readings["latency"], record.readings.get("memory")
+        held = str(memory) if memory and memory.value is not None else "no memory"
+        factor = seconds / timed[0][0]
+        lines.append(f"    {record.case.implementation:<16}{latency!s:>10}{factor:>8.2f}×{held:>12}")
+    lines += [
+        f"    {record.case.implementation:<16}{record.status}: {record.reason}"
+        for record in members
+        if _seconds(record) is None
+    ]
+    return lines
+
+
+def _seconds(record: Record) -> Any:
+    latency = record.readings.get("latency")
+    return latency.value if latency else None

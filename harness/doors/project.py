@@ -1,0 +1,130 @@
+"""Which project this is, where its cases lie, and who renders its runs."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+from harness.bench.catalog import Catalogue, load_catalogue, load_package
+from harness.paper.errors import SameopError
+from harness.paper.store import Run
+
+Render = Callable[[Sequence[Run]], str]
+_KNOWN_KEYS = frozenset({"cases"})
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project with sameop cases: its root, and the folders of its case packages."""
+
+    root: Path
+    folders: tuple[Path, ...]
+    is_configured: bool
+
+    def load(self) -> Catalogue:
+        """Read the catalogue."""
+        return load_catalogue(self.folders)
+
+    @property
+    def runs(self) -> Path:
+        """Where its runs lie unless another place is named."""
+        return self.root / "reports" / "runs"
+
+
+def find_project(start: Path, *, builtin: bool = False) -> Project:
+    """Find the nearest ``[tool.sameop]`` at or above ``start``; without one our own cases are all there is.
+
+    builtin: add our own cases to the project's.
+    """
+    for folder in (start, *start.parents):
+        names = _configured_cases(folder / "pyproject.toml")
+        if names is not None:
+            folders = [folder / name for name in names]
+            folders += [extra for extra in (builtin_cases() if builtin else ()) if extra not in folders]
+            return Project(folder, tuple(folders), is_configured=True)
+    return Project(start, tuple(builtin_cases()), is_configured=False)
+
+
+def _configured_cases(path: Path) -> list[str] | None:
+    if not path.is_file():
+        return None
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SameopError(f"{path} cannot be read ({error}): correct the file.") from None
+    settings = content.get("tool", {}).get("sameop")
+    if settings is None:
+        return None
+    unknown = sorted(set(settings) - _KNOWN_KEYS)
+    if unknown:
+        raise SameopError(
+            f"[tool.sameop] in {path} has the unknown key {unknown[0]!r}: known is {', '.join(_KNOWN_KEYS)}."
+        )
+    names = settings.get("cases")
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise SameopError(
+            f'`cases` of [tool.sameop] in {path} is {names!r}: give a list of folders, such as ["cases"].'
+        )
+    return names
+
+
+def builtin_cases() -> list[Path]:
+    """Locate the case packages that installed distributions offer under ``sameop.cases``."""
+    found = importlib.metadata.entry_points(group="sameop.cases")
+    return list(dict.fromkeys(_locate(entry) for entry in found))
+
+
+def renderers() -> dict[str, importlib.metadata.EntryPoint]:
+    """Return the installed renderers by format."""
+    return {entry.name: entry for entry in importlib.metadata.entry_points(group="sameop.renderers")}
+
+
+def load_renderer(format_name: str) -> Render:
+    """Return the renderer of a format, or raise :class:`SameopError`.
+
+    It is loaded from where its distribution lies, under a name of its own: the project at hand may
+    have a package of the same name.
+    """
+    known = renderers()
+    if format_name not in known:
+        offered = (
+            f"known are {', '.join(sorted(known))}" if known else "none is installed: `pip install sameop`"
+        )
+        raise SameopError(f"No renderer writes {format_name!r}: {offered}.")
+    entry = known[format_name]
+    package, _, rest = entry.module.partition(".")
+    alias = f"sameop_renderer_{package}"
+    load_package(_locate(entry), alias)
+    try:
+        module = importlib.import_module(f"{alias}.{rest}" if rest else alias)
+    except ImportError as error:
+        raise SameopError(
+            f"The renderer for {format_name!r} cannot be imported ({error}): reinstall it."
+        ) from None
+    render: Render = reduce(getattr, entry.attr.split("."), module)  # type: ignore[assignment]  # an attribute path
+    return render
+
+
+def _locate(entry: importlib.metadata.EntryPoint) -> Path:
+    """Find the folder of an entry point's top-level package without importing it by name."""
+    package = entry.module.partition(".")[0]
+    distribution = entry.dist
+    if distribution is not None:
+        for root in (_editable_root(distribution), Path(str(distribution.locate_file("")))):
+            if root is not None and (root / package).is_dir():
+                return root / package
+    raise SameopError(f"The package {package} of the entry point {entry.name!r} was not found: reinstall it.")
+
+
+def _editable_root(distribution: importlib.metadata.Distribution) -> Path | None:
+    text = distribution.read_text("direct_url.json")
+    origin = json.loads(text) if text else {}
+    if not origin.get("dir_info", {}).get("editable"):
+        return None
+    return Path(unquote(urlparse(origin["url"]).path))
