@@ -84,6 +84,8 @@ def device_missing(device: str) -> str | None:
 def gpu_names() -> list[str]:
     """Name the NVIDIA GPUs through NVML, which leaves CUDA uninitialised (a fork would break it)."""
     names = _nvml(lambda nvml, handle: nvml.nvmlDeviceGetName(handle))
+    if names is None:
+        return [f"CUDA device {number}" for number in range(torch.cuda.device_count())]
     return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
 
 
@@ -92,11 +94,12 @@ def _driver() -> str | None:
     return str(found[0]) if found else None
 
 
-def _nvml(query: Any) -> list[Any]:
+def _nvml(query: Any) -> list[Any] | None:
+    """Ask NVML about every GPU; None where its Python interface is not installed."""
     try:
         import pynvml
     except ImportError:
-        return []
+        return None
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:

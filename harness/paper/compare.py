@@ -18,6 +18,19 @@ def compare_runs(before: Run, after: Run) -> list[Compared]:
     return [_compare_case(name, earlier.get(name), later.get(name)) for name in names]
 
 
+def machine_difference(before: Run, after: Run) -> str | None:
+    """Return one sentence where two runs come from machines whose times cannot be compared."""
+    first, second = before.header.identity["machine"], after.header.identity["machine"]
+    differing = sorted(key for key in {*first, *second} if first.get(key) != second.get(key))
+    if not differing:
+        return None
+    key = differing[0]
+    return (
+        f"The runs come from different machines ({key} is {first.get(key)!r} and {second.get(key)!r}): "
+        "their ratios compare the machines too."
+    )
+
+
 def _compare_case(name: str, before: Record | None, after: Record | None) -> Compared:
     if before is None:
         return Compared(name, Verdict.ONLY_AFTER, "the first run has no such case")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -44,7 +44,7 @@ class Session:
         seconds = measured["seconds"]
         if measured["status"] == Status.MEASURED:
             counted = self.workers.run(self._job("count", case))
-            readings["macs"] = _counted(counted)
+            readings["macs"] = _counted(counted, expected["ones_probe"])
             seconds += counted["seconds"]
         return Record(
             case=case.id,
@@ -95,7 +95,10 @@ def _readings(result: Mapping[str, Any]) -> dict[str, Reading]:
     return found
 
 
-def _counted(result: Mapping[str, Any]) -> Reading:
-    if result["status"] == Status.MEASURED:
-        return _readings(result)["macs"]
-    return Reading.missing(Unit.MACS_PER_CALL, f"counting failed: {result['reason']}")
+def _counted(result: Mapping[str, Any], ones_probe: Mapping[str, Any]) -> Reading:
+    """Return the reading of the counters, with the witness that is common to all implementations."""
+    if result["status"] != Status.MEASURED:
+        return Reading.missing(Unit.MACS_PER_CALL, f"counting failed: {result['reason']}")
+    reading = _readings(result)["macs"]
+    witnesses = {"ones_probe": ones_probe, **reading.facts["witnesses"]}
+    return replace(reading, facts={**reading.facts, "witnesses": witnesses})

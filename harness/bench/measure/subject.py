@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from harness.bench.agreement import bind, inputs_of
+from harness.bench.expectation import bind, inputs_of
 from harness.bench.catalog import Catalogue
 from harness.bench.dims import Dims
 from harness.bench.inputs import Tensors, differentiable

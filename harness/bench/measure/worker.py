@@ -18,7 +18,7 @@ from harness.bench.catalog import Catalogue
 from harness.bench.measure.clocks import Call, clock_for
 from harness.bench.measure.energy import read_energy
 from harness.bench.measure.latency import Budget
-from harness.bench.measure.macs import read_macs
+from harness.bench.measure.macs import probe_with_ones, read_macs
 from harness.bench.measure.memory import read_memory
 from harness.bench.measure.procedure import measure
 from harness.bench.measure.subject import Subject
@@ -85,9 +85,16 @@ def prepare_process(job: Job) -> None:
 
 
 def _expect(job: Job, subject: Subject) -> dict[str, Any]:
-    judge = prepare(subject.scope, subject.dims, subject.dtype, subject.device)
+    # Nothing is timed here: all processors may help, and cuDNN may not choose an inexact algorithm.
+    torch.set_num_threads(os.cpu_count() or 1)
+    with torch.backends.cudnn.flags(enabled=False):
+        judge = prepare(subject.scope, subject.dims, subject.dtype, subject.device)
     torch.save(save(judge), job.expected)
-    return {"status": Status.MEASURED, "inputs": describe_inputs(subject.scope, subject.dims)}
+    return {
+        "status": Status.MEASURED,
+        "inputs": describe_inputs(subject.scope, subject.dims),
+        "ones_probe": probe_with_ones(subject),
+    }
 
 
 def _measure(job: Job, subject: Subject) -> dict[str, Any]:

@@ -103,6 +103,8 @@ class Workers:
             **(PINNED_ALLOCATOR if sys.platform == "linux" else {}),
             "OMP_NUM_THREADS": threads,
             "MKL_NUM_THREADS": threads,
+            # numpy's own BLAS is never measured; its threads would only stand in the way of a fork.
+            "OPENBLAS_NUM_THREADS": "1",
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         }
         log = (self.scratch / "workers.log").open("ab")
@@ -143,13 +145,17 @@ class _Process:
         self._process.stdin.flush()
         started = self._answer(timeout)
         if started is None or "started" not in started:
-            return self._stop_and_wait(None)
+            self._stop(None)
+            return None
         ended = self._answer(timeout)
         if ended is None and not self.is_alive:
             return self._process.returncode
-        return int(ended["ended"]) if ended else self._stop_and_wait(int(started["started"]))
+        if ended is None:
+            self._stop(int(started["started"]))
+            return None
+        return int(ended["ended"])
 
-    def _stop_and_wait(self, worker: int | None) -> None:
+    def _stop(self, worker: int | None) -> None:
         if worker is not None and worker != self._process.pid:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(worker, signal.SIGKILL)
@@ -188,4 +194,5 @@ def _last_line(path: Path) -> str:
     if not path.exists():
         return ""
     lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return lines[-1][:300] if lines else ""
+    spoken = [line for line in lines if not line.startswith("USDT")]  # torch's profiler announces itself
+    return spoken[-1][:300] if spoken else ""

@@ -23,6 +23,9 @@ def main(arguments: list[str]) -> int:
     mode, *folders = arguments
     end_with_parent()
     replies = _take_over_output()
+    # The first dispatch mode of a process imports this, in more than a second: once here, not per fork.
+    import torch._dynamo  # noqa: F401
+
     from harness.bench.catalog import Catalogue, load_catalogue
     from harness.bench.measure.worker import Job, prepare_process, run
     from harness.paper.errors import SameopError

@@ -46,11 +46,12 @@ def prove(claim: Claim) -> dict[str, Any]:
 
 def _timed(claim: Claim, d: Dims) -> tuple[Outcome, float]:
     started = time.perf_counter()
-    outcome = _certify(claim, d, trials=None)
+    outcome = certify_claim(claim, d, trials=None)
     return outcome, time.perf_counter() - started
 
 
-def _certify(claim: Claim, d: Dims, trials: int | None) -> Outcome:
+def certify_claim(claim: Claim, d: Dims, trials: int | None = None) -> Outcome:
+    """Hold the two sides of a claim against each other at one shape."""
     return certify(
         _side(claim, d, "left"),
         _side(claim, d, "right"),
@@ -83,7 +84,7 @@ def _judge(claim: Claim, mutant: Mutant) -> dict[str, Any]:
     changed = claim.with_mutant(mutant)
     verdict, reason, counterexample, share = "holds", None, None, None
     for d in claim.shapes:
-        outcome = _certify(changed, d, trials=None if mutant.reason else _MUTANT_TRIALS)
+        outcome = certify_claim(changed, d, trials=None if mutant.reason else _MUTANT_TRIALS)
         if outcome.difference:
             verdict, share = "refuted", outcome.difference.share
             counterexample = _counterexample(claim, mutant, d, outcome)

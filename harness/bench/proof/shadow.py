@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
@@ -30,7 +31,7 @@ class Layer:
     ``roundings`` counts the roundings that an element has gone through, in units of the roundoff.
     """
 
-    storage: torch.UntypedStorage
+    storage: StorageWeakRef
     terms: Tensor
     degree: Degree
     roundings: float
@@ -117,14 +118,10 @@ class Shadow(TorchDispatchMode):
         self._layers: dict[int, Layer] = {}
         self._escapes = _Escapes()
         self.largest = 0.0
+        self.highest_degree = 0
         self.operations: list[str] = []
         self.constants: list[Tensor] = []
         self.backends: set[str] = set()
-
-    @property
-    def highest_degree(self) -> int:
-        """The highest total degree of any tensor of the program."""
-        return max((layer.degree.total for layer in self._layers.values()), default=0)
 
     def track(self, name: str, tensor: Tensor, terms: Tensor | float) -> None:
         """Declare an input: a variable of the given name whose absolute values ``terms`` bounds."""
@@ -187,14 +184,14 @@ class Shadow(TorchDispatchMode):
         if constant and (self._exact or rule is None or not call.seen):
             for out in outputs:
                 self._demand_integers(out)
-            return Effect([out.abs().double() for out in outputs], [Degree.of(out) for out in outputs], 0.0)
+            return Effect([out.double().abs() for out in outputs], [Degree.of(out) for out in outputs], 0.0)
         if rule is None:
             raise Refused(f"{name} has no rule")
         return rule(name, call)
 
     def _constant(self, tensor: Tensor) -> Seen:
         self._demand_integers(tensor)
-        self._write(tensor, tensor.abs().double(), Degree.of(tensor), 0.0)
+        self._write(tensor, tensor.double().abs(), Degree.of(tensor), 0.0)
         self.constants.append(tensor.clone())
         return self.see(tensor)
 
@@ -203,15 +200,14 @@ class Shadow(TorchDispatchMode):
             raise Refused("a constant of the program is no integer")
 
     def _write(self, tensor: Tensor, terms: Tensor, degree: Degree, roundings: float) -> None:
-        key = _key(tensor)
-        layer = self._layers.get(key)
+        self.highest_degree = max(self.highest_degree, degree.total)
+        if terms.numel():
+            self.largest = max(self.largest, float(terms.max()))
+        layer = self._layers.get(_key(tensor))
         if layer is None:
-            storage = tensor.untyped_storage()
-            count = storage.nbytes() // tensor.element_size()
-            blank = torch.zeros(count, dtype=torch.float64, device=tensor.device)
-            # The layer keeps the storage alive, so that no later tensor can be taken for it.
-            layer = self._layers[key] = Layer(storage, blank, degree, roundings)
-        elif tensor.numel() == layer.terms.numel():
+            self._add_layer(tensor, terms, degree, roundings)
+            return
+        if tensor.numel() == layer.terms.numel():
             layer.degree, layer.roundings = degree, roundings
         else:
             layer.degree = layer.degree.join(degree)
@@ -219,8 +215,22 @@ class Shadow(TorchDispatchMode):
         view = layer.terms.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
         if view.data_ptr() != terms.data_ptr() or view.stride() != terms.stride():
             view.copy_(terms)
-        if terms.numel():
-            self.largest = max(self.largest, float(terms.max()))
+
+    def _add_layer(self, tensor: Tensor, terms: Tensor, degree: Degree, roundings: float) -> None:
+        self._forget_freed()
+        storage = tensor.untyped_storage()
+        count = storage.nbytes() // tensor.element_size()
+        blank = torch.empty if tensor.numel() == count else torch.zeros
+        flat = blank(count, dtype=torch.float64, device=tensor.device)
+        flat.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset()).copy_(terms)
+        self._layers[_key(tensor)] = Layer(StorageWeakRef(storage), flat, degree, roundings)
+
+    def _forget_freed(self) -> None:
+        # The weak reference keeps the storage's identity from being used again, so no later tensor
+        # can be taken for a freed one; the memory of both is free.
+        freed = [key for key, layer in self._layers.items() if layer.storage.expired()]
+        for key in freed:
+            del self._layers[key]
 
     def _note_backend(self, name: str, args: tuple[Any, ...]) -> None:
         if name == "aten.convolution":

@@ -1,0 +1,231 @@
+"""Expectation: what a reference computes on given inputs, and how far rounding may lead away from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from harness.bench.dims import Dims
+from harness.bench.inputs import Specs, Tensors, differentiable, draw_inputs, draw_integers, seed_of
+from harness.bench.pages import Implementation, Scope
+from harness.bench.proof.certificate import Analysis, follow
+from harness.bench.proof.rules import RULES, gamma
+from harness.bench.proof.shadow import Refused, Shadow
+from harness.paper.errors import SameopError
+
+# A bound wider than this share of Σ|terms| would accept almost anything.
+_INFORMATIVE = 0.01
+# Where no bound can be derived, float64 must agree to this share of the largest value.
+_UNBOUNDED_FLOAT64 = 1e-10
+
+_SIGNIFICAND_BITS = {"float64": 53, "float32": 24, "bfloat16": 8, "float16": 11}
+
+
+@dataclass
+class Expected:
+    """What the reference computes on one set of inputs, and how far rounding may lead away from it.
+
+    kind is ``integers`` or ``floats``; drawn_as the dtype whose values the inputs take. ``limits``
+    holds one tensor per result, zero for exactness; ``informative`` says whether the limits could
+    refute anything; ``rounding`` bounds what an inexact kernel may be off on the integers.
+    """
+
+    kind: str
+    dtype: str
+    drawn_as: str
+    seed: int
+    magnitude: int = 0
+    values: Tensors = field(default_factory=dict)
+    limits: Tensors = field(default_factory=dict)
+    informative: bool = True
+    rounding: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Study:
+    """The reference followed in float64: its values, the terms of every result, and its roundings."""
+
+    values: Tensors
+    terms: Tensors
+    roundings: float
+
+
+def expectations(scope: Scope, dims: Dims, dtype: str, device: str) -> list[Expected]:
+    """Run the reference and derive every check for implementations that run in ``dtype``.
+
+    It follows the reference under a dispatch mode, so it must not run in a process that times anything.
+    """
+    checks = []
+    if scope.polynomial:
+        exact_in = dtype if dtype in ("float32", "float64") else "float64"
+        checks.append(_expect_integers(scope, dims, exact_in, device))
+    # Roundings grow with the unit roundoff, so a study at float32's also bounds float64.
+    fine = _expect_floats(scope, dims, ("float64", "float32"), device, drawn_as=dtype)
+    if not scope.polynomial or dtype == "float64":
+        checks.append(fine["float64"])
+    if dtype == "float32":
+        checks.append(fine["float32"])
+    elif dtype != "float64":
+        checks.append(_expect_floats(scope, dims, (dtype,), device, drawn_as=dtype)[dtype])
+    return checks
+
+
+def inputs_of(scope: Scope, dims: Dims, dtype: str, device: str) -> Tensors:
+    """Draw the inputs that are timed: the same for every implementation of a scope."""
+    return draw_inputs(scope.inputs(dims), seed(scope, dims), getattr(torch, dtype), device)
+
+
+def bind(scope: Scope, implementation: Implementation, dims: Dims) -> Callable[[Tensors], Tensor]:
+    """Return the implementation as a function of its named inputs alone."""
+    options = dict(scope.options(dims))
+    return lambda tensors: implementation.function(**tensors, **options)
+
+
+def evaluate(
+    scope: Scope, implementation: Implementation, dims: Dims, device: str, expected: Expected
+) -> Tensors:
+    """Compute values and gradients on the inputs of a check."""
+    tensors = _draw(scope.inputs(dims), expected, device)
+    before = {name: tensor.clone() for name, tensor in tensors.items()}
+    cotangent = _cotangent(scope.output(dims), expected, next(iter(tensors.values())))
+    results = _differentiate(scope, dims, bind(scope, implementation, dims), tensors, cotangent)
+    for name, tensor in tensors.items():
+        if not torch.equal(tensor.detach(), before[name]):
+            results[f"input {name} after the call"] = tensor.detach()
+    return results
+
+
+def _differentiate(
+    scope: Scope,
+    dims: Dims,
+    function: Callable[[Tensors], Tensor],
+    tensors: Tensors,
+    cotangent: Tensor,
+) -> Tensors:
+    """Return the output and the vector-Jacobian product with respect to every input that takes one."""
+    names = differentiable(scope.inputs(dims), tensors)
+    for name in names:
+        tensors[name].requires_grad_()
+    output = function(tensors)
+    results = {"output": output.detach()}
+    if output.requires_grad:
+        wanted = [tensors[name] for name in names]
+        found = torch.autograd.grad(output, wanted, cotangent, allow_unused=True)
+        for name, gradient in zip(names, found, strict=True):
+            results[f"gradient of {name}"] = (
+                torch.zeros_like(tensors[name]) if gradient is None else gradient
+            ).detach()
+    return results
+
+
+def _draw(specs: Specs, expected: Expected, device: str) -> Tensors:
+    dtype = getattr(torch, expected.dtype)
+    if expected.kind == "integers":
+        return draw_integers(specs, expected.magnitude, expected.seed, dtype, device)
+    # Cast through the dtype that is measured, so that the inputs themselves carry no error.
+    measured = draw_inputs(specs, expected.seed, getattr(torch, expected.drawn_as))
+    return {name: tensor.to(dtype).to(device) for name, tensor in measured.items()}
+
+
+def _cotangent(shape: tuple[int, ...], expected: Expected, like: Tensor) -> Tensor:
+    generator = torch.Generator().manual_seed(expected.seed + 1)
+    if expected.kind == "integers":
+        high = expected.magnitude + 1
+        values = torch.randint(-expected.magnitude, high, shape, generator=generator).double()
+    else:
+        values = torch.randn(shape, generator=generator).to(getattr(torch, expected.drawn_as))
+    return values.to(like.dtype).to(like.device)
+
+
+def _expect_integers(scope: Scope, dims: Dims, dtype: str, device: str) -> Expected:
+    """Choose the largest integers at which no sum can round in ``dtype``, and compute with them."""
+    analysis = _analyse(scope, dims)
+    room = 2.0 ** _SIGNIFICAND_BITS[dtype] / analysis.majorant
+    magnitude = min(2**20, int(room ** (1 / analysis.degree)))
+    if magnitude < 1:
+        raise SameopError(
+            f"{scope.operator.name}/{scope.name} at {dims!r} sums so many terms that no integer stays exact "
+            f"in {dtype}: declare a smaller workload."
+        )
+    rounding = 2 * gamma(analysis.roundings, _unit(dtype))
+    expected = Expected(
+        "integers",
+        dtype,
+        dtype,
+        seed(scope, dims),
+        magnitude,
+        rounding=rounding * analysis.majorant * float(magnitude) ** analysis.degree,
+    )
+    wide = replace(expected, dtype="float64")
+    expected.values = evaluate(scope, scope.reference, dims, device, wide)
+    expected.limits = {name: torch.zeros(()) for name in expected.values}
+    return expected
+
+
+def _analyse(scope: Scope, dims: Dims) -> Analysis:
+    shapes = {name: spec.shape for name, spec in scope.inputs(dims).items()}
+    try:
+        return follow(bind(scope, scope.reference, dims), shapes, seed=0, vjp=True)
+    except Refused as refusal:
+        raise SameopError(
+            f"{scope.operator.name}/{scope.name} is declared a polynomial with integer coefficients, but in "
+            f"its reference {refusal}: rewrite the reference, or leave `polynomial` out."
+        ) from None
+
+
+def _expect_floats(
+    scope: Scope, dims: Dims, dtypes: tuple[str, ...], device: str, drawn_as: str
+) -> dict[str, Expected]:
+    """Study the reference once, at the coarsest of the dtypes, and bound each dtype by it."""
+    blank = Expected("floats", "float64", drawn_as, seed(scope, dims))
+    try:
+        study = _study(scope, dims, _unit(dtypes[-1]), device, blank)
+    except Refused:
+        values = evaluate(scope, scope.reference, dims, device, blank)
+        return {dtype: _unbounded(replace(blank, dtype=dtype, values=values)) for dtype in dtypes}
+    return {dtype: _bounded(replace(blank, dtype=dtype), study) for dtype in dtypes}
+
+
+def _bounded(expected: Expected, study: _Study) -> Expected:
+    # Twice the bound: both sides may round, in different orders.
+    share = 2 * gamma(study.roundings, _unit(expected.dtype))
+    limits = {name: share * terms for name, terms in study.terms.items()}
+    return replace(expected, values=study.values, limits=limits, informative=share <= _INFORMATIVE)
+
+
+def _unbounded(expected: Expected) -> Expected:
+    """The reference has a step without a rule: only float64 is precise enough to judge by."""
+    informative = expected.dtype == "float64"
+    share = _UNBOUNDED_FLOAT64 if informative else 1.0
+    limits = {name: share * value.abs().max() for name, value in expected.values.items()}
+    return replace(expected, limits=limits, informative=informative)
+
+
+def _study(scope: Scope, dims: Dims, unit: float, device: str, wide: Expected) -> _Study:
+    shadow = Shadow(RULES, unit=unit, exact=False)
+    tensors = _draw(scope.inputs(dims), wide, device)
+    for name, tensor in tensors.items():
+        shadow.track(name, tensor, tensor.abs())
+    cotangent = _cotangent(scope.output(dims), wide, next(iter(tensors.values())))
+    shadow.track("cotangent", cotangent, cotangent.abs())
+    with shadow:
+        results = _differentiate(scope, dims, bind(scope, scope.reference, dims), tensors, cotangent)
+    seen = {name: shadow.see(result) for name, result in results.items()}
+    return _Study(
+        values=results,
+        terms={name: found.terms.clone() for name, found in seen.items()},
+        roundings=max(found.roundings for found in seen.values()),
+    )
+
+
+def seed(scope: Scope, dims: Dims) -> int:
+    """Return the seed of a scope's inputs at given dimensions."""
+    return seed_of(scope.operator.name, scope.name, repr(dims))
+
+
+def _unit(dtype: str) -> float:
+    """Return the unit roundoff of a dtype."""
+    return 2.0 ** -_SIGNIFICAND_BITS[dtype]

@@ -1,0 +1,112 @@
+"""What this machine can measure, and what disturbs it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.bench.machine import device_missing, identity, torch_notice
+from harness.bench.measure.clocks import CpuClock
+from harness.paper.stats import summarise
+
+Finding = dict[str, Any]
+
+
+def examine() -> list[Finding]:
+    """Return one finding per check: what was looked at, what was found, and the advice or None."""
+    return [finding for check in _CHECKS for finding in check()]
+
+
+def _finding(what: str, found: object, advice: str | None = None) -> Finding:
+    return {"what": what, "found": str(found), "advice": advice}
+
+
+def _machine() -> list[Finding]:
+    facts = identity()
+    return [
+        _finding("processor", f"{facts['cpu']}, {facts['usable_cpus']} of {facts['cpus']} CPUs usable"),
+        _finding("memory", f"{facts['memory_gib']} GiB"),
+        _finding("torch", torch.__version__, torch_notice()),
+    ]
+
+
+def _cuda() -> list[Finding]:
+    reason = device_missing("cuda")
+    if reason:
+        return [
+            _finding(
+                "CUDA", reason, "CUDA cases are left out; an explicit --bench-device=cuda ends with exit 13"
+            )
+        ]
+    return [_finding("CUDA", ", ".join(identity()["gpus"]))]
+
+
+def _load() -> list[Finding]:
+    if not hasattr(os, "getloadavg"):
+        return [_finding("load", "unknown on this platform", "close other programs before measuring")]
+    load = os.getloadavg()[0]
+    busy = load > 0.25 * (os.cpu_count() or 1)
+    return [
+        _finding(
+            "load", f"{load:.2f} over the last minute", "other work disturbs times; wait" if busy else None
+        )
+    ]
+
+
+def _frequency() -> list[Finding]:
+    governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+    if not governor.exists():
+        return [_finding("frequency scaling", "not visible", "clock changes cannot be told from slower code")]
+    name = governor.read_text(encoding="utf-8").strip()
+    advice = None if name == "performance" else "set the governor to performance for steadier times"
+    return [_finding("frequency scaling", f"governor {name}", advice)]
+
+
+def _allocator() -> list[Finding]:
+    if sys.platform == "linux":
+        return [
+            _finding("allocator", "workers keep freed memory (pinned), so no call pays page faults for it")
+        ]
+    return [_finding("allocator", "cannot be pinned here", "large outputs may pay page faults on every call")]
+
+
+def _noise() -> list[Finding]:
+    a = torch.randn(96, 96)
+    clock = CpuClock()
+    for _ in range(20):
+        clock.time(lambda: a @ a, 20)
+    blocks = [clock.time(lambda: a @ a, 20) for _ in range(200)]
+    wall = summarise([block.seconds for block in blocks])
+    cpu = summarise([block.cpu_seconds or 0.0 for block in blocks])
+    found = (
+        f"middle half of 200 equal blocks: {_width(wall):.1%} by the wall, {_width(cpu):.1%} by the CPU clock"
+    )
+    advice = "expect wide intervals; look at the load" if _width(wall) > 0.1 else None
+    return [_finding("noise floor", found, advice)]
+
+
+def _width(summary: Any) -> float:
+    return float((summary.high_quartile - summary.low_quartile) / summary.median)
+
+
+def _tools() -> list[Finding]:
+    compiler = shutil.which(os.environ.get("CXX", "g++"))
+    advice = None if compiler else "compiled forms will be recorded as failed: install g++"
+    return [_finding("C++ compiler", compiler or "absent", advice)]
+
+
+_CHECKS: tuple[Callable[[], list[Finding]], ...] = (
+    _machine,
+    _cuda,
+    _load,
+    _frequency,
+    _allocator,
+    _tools,
+    _noise,
+)
