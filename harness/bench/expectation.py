@@ -60,8 +60,7 @@ def expectations(scope: Scope, dims: Dims, dtype: str, device: str) -> list[Expe
     """
     checks = []
     if scope.polynomial:
-        exact_in = dtype if dtype in ("float32", "float64") else "float64"
-        checks.append(_expect_integers(scope, dims, exact_in, device))
+        checks.append(_expect_integers(scope, dims, dtype, device))
     # Roundings grow with the unit roundoff, so a study at float32's also bounds float64.
     fine = _expect_floats(scope, dims, ("float64", "float32"), device, drawn_as=dtype)
     if not scope.polynomial or dtype == "float64":
@@ -141,14 +140,18 @@ def _cotangent(shape: tuple[int, ...], expected: Expected, like: Tensor) -> Tens
 
 
 def _expect_integers(scope: Scope, dims: Dims, dtype: str, device: str) -> Expected:
-    """Choose the largest integers at which no sum can round in ``dtype``, and compute with them."""
+    """Compute with the largest integers at which no sum can round.
+
+    They are checked in ``dtype`` itself, or in float64 where so many terms meet that ``dtype`` would round.
+    """
     analysis = _analyse(scope, dims)
-    room = 2.0 ** _SIGNIFICAND_BITS[dtype] / analysis.majorant
-    magnitude = min(2**20, int(room ** (1 / analysis.degree)))
+    magnitude = _magnitude(analysis, dtype)
+    if magnitude < 1 or dtype not in ("float32", "float64"):
+        dtype, magnitude = "float64", _magnitude(analysis, "float64")
     if magnitude < 1:
         raise SameopError(
             f"{scope.operator.name}/{scope.name} at {dims!r} sums so many terms that no integer stays exact "
-            f"in {dtype}: declare a smaller workload."
+            "in float64: declare a smaller workload."
         )
     rounding = 2 * gamma(analysis.roundings, _unit(dtype))
     expected = Expected(
@@ -163,6 +166,11 @@ def _expect_integers(scope: Scope, dims: Dims, dtype: str, device: str) -> Expec
     expected.values = evaluate(scope, scope.reference, dims, device, wide)
     expected.limits = {name: torch.zeros(()) for name in expected.values}
     return expected
+
+
+def _magnitude(analysis: Analysis, dtype: str) -> int:
+    room: float = 2.0 ** _SIGNIFICAND_BITS[dtype] / analysis.majorant
+    return min(2**20, int(room ** (1 / analysis.degree)))
 
 
 def _analyse(scope: Scope, dims: Dims) -> Analysis:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,16 +100,6 @@ class Bench:
     def _has_pytest_benchmark(self) -> bool:
         return bool(self.config.pluginmanager.hasplugin("benchmark"))
 
-    def attach_benchmark_json(self) -> None:
-        """Let pytest-benchmark write its JSON, which :meth:`keep_benchmark_json` then takes over."""
-        session = getattr(self.config, "_benchmarksession", None)
-        if not self.measures or session is None:
-            return
-        # The run's own summary takes the place of pytest-benchmark's table of hundreds of rows.
-        session.quiet = not session.verbose
-        if session.json is None:
-            session.json = os.devnull
-
     def adds_suite(self, config: pytest.Config) -> bool:
         """Whether the suite is collected although no file of the project asks for it."""
         named = config.args_source is pytest.Config.ArgsSource.ARGS
@@ -125,9 +114,11 @@ class Bench:
 
     def expect_items(self, items: list[pytest.Item]) -> None:
         """Prepare the progress over the items that are ours."""
-        ours = [item for item in items if item.get_closest_marker("sameop")]
+        ours = [item for item in items if is_ours(item)]
         reporter = self.config.pluginmanager.getplugin("terminalreporter")
         if self.measures and reporter is not None:
+            # Every line of progress names its case; the file's name before it would only stand in the way.
+            reporter.showfspath = False
             self._progress = Progress(reporter, len(ours))
 
     @contextlib.contextmanager
@@ -137,7 +128,17 @@ class Bench:
             self.project, self.catalogue, self.plan, self.selection, self.folder, self.threads
         ) as run:
             self.run, self.folder = run, run.folder
+            self._attach_pytest_benchmark(run.folder)
             yield run
+
+    def _attach_pytest_benchmark(self, folder: Path) -> None:
+        session = getattr(self.config, "_benchmarksession", None)
+        if session is None:
+            return
+        # The run's own summary takes the place of pytest-benchmark's table of hundreds of rows.
+        session.quiet = not session.verbose
+        if session.json is None:
+            session.json = folder / BENCHMARK_NAME
 
     def close_run(self, run: MeasuringRun) -> None:
         """Write the page from what was recorded."""
@@ -191,6 +192,19 @@ class Bench:
         if self._has_pytest_benchmark():
             return ""
         return f"No {BENCHMARK_NAME} was written: pytest-benchmark is switched off."
+
+
+FIXTURES = frozenset({"sameop_claim", "sameop_agreement", "sameop_cost", "sameop_case"})
+
+
+def is_ours(item: pytest.Item) -> bool:
+    """Whether an item is one of the suite's tests."""
+    return not FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
+
+
+def is_empty(item: pytest.Item) -> bool:
+    """Whether an item stands for a fixture of the suite that ranges over nothing."""
+    return is_ours(item) and item.get_closest_marker("sameop") is None
 
 
 def _grouped(left_out: list[dict[str, str]]) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +13,6 @@ from harness.paper.errors import Exit, NothingToMeasure, SameopError
 if TYPE_CHECKING:
     from harness.doors.bench import Bench
 
-_FIXTURES = frozenset({"sameop_claim", "sameop_agreement", "sameop_cost", "sameop_case"})
 _MEASURED_FIXTURES = frozenset({"sameop_claim", "sameop_case", "benchmark"})
 _BENCH = pytest.StashKey["Bench"]()
 
@@ -80,16 +78,15 @@ def pytest_collection(session: pytest.Session) -> None:
             return
         config.stash[_BENCH] = bench
         bench.plan_run()
-        bench.attach_benchmark_json()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Fill the suite's fixtures from the catalogue."""
+    from harness.doors.bench import FIXTURES
+
     bench = metafunc.config.stash.get(_BENCH, None)
-    wanted = _FIXTURES.intersection(metafunc.fixturenames)
-    for name in wanted:
-        parameters = bench.parameters(name) if bench else []
-        metafunc.parametrize(name, parameters)
+    for name in FIXTURES.intersection(metafunc.fixturenames):
+        metafunc.parametrize(name, bench.parameters(name) if bench else [])
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -97,8 +94,10 @@ def pytest_collection_modifyitems(
     session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
 ) -> None:
     """Add the suite where no test of the project asks for it; drop what this run is not about."""
+    from harness.doors.bench import is_ours
+
     bench = config.stash.get(_BENCH, None)
-    if bench is not None and bench.adds_suite(config) and not any(map(_is_ours, items)):
+    if bench is not None and bench.adds_suite(config) and not any(map(is_ours, items)):
         items.extend(bench.collect_suite(session))
     dropped = [item for item in items if not _belongs(item, bench, measures=_measures(config))]
     if dropped:
@@ -108,12 +107,12 @@ def pytest_collection_modifyitems(
         bench.expect_items(items)
 
 
-def _is_ours(item: pytest.Item) -> bool:
-    return not _FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
-
-
 def _belongs(item: pytest.Item, bench: Bench | None, *, measures: bool) -> bool:
+    from harness.doors.bench import is_empty
+
     names = set(getattr(item, "fixturenames", ()))
+    if is_empty(item):
+        return False
     if not measures:
         return "sameop_case" not in names
     if bench is None or not item.config.option.benchmark:
@@ -141,8 +140,7 @@ def sameop_run(request: pytest.FixtureRequest) -> Iterator[Any]:
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Show what is under way and how it ended."""
     bench = item.config.stash.get(_BENCH, None)
-    shown = bench is not None and bench.measures and _is_ours(item)
-    if not shown or bench is None:
+    if bench is None or not bench.measures or item.get_closest_marker("sameop") is None:
         return (yield)
     bench.begin(item)
     try:
@@ -157,8 +155,10 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, str] | None:
     """Print no dots between the lines of progress."""
     bench = config.stash.get(_BENCH, None)
-    if bench is not None and bench.measures and report.when == "call" and "sameop" in report.keywords:
-        return report.outcome, "", ""
+    if bench is None or not bench.measures or "sameop" not in report.keywords:
+        return None
+    if report.passed and report.when == "call":
+        return "passed", "", ""
     return None
 
 
@@ -200,8 +200,3 @@ def _one_sentence() -> Iterator[None]:
         pytest.exit(f"{error}", returncode=int(error.exit))
     except SameopError as error:
         raise pytest.UsageError(str(error)) from None
-
-
-def project_folder(config: pytest.Config) -> Path:
-    """Where the search for ``[tool.sameop]`` starts."""
-    return Path(config.rootpath)
