@@ -10,7 +10,7 @@ from harness.bench.catalog import Catalogue
 from harness.bench.dims import Workload
 from harness.bench.machine import device_missing
 from harness.bench.pages import Implementation, Operator, Scope
-from harness.paper.errors import NothingToMeasure
+from harness.paper.errors import NothingToMeasureError
 from harness.paper.record import CaseId
 
 Preset = Literal["quick", "standard", "full"]
@@ -67,7 +67,7 @@ class Plan:
 
 
 def plan_cases(catalogue: Catalogue, selection: Selection) -> Plan:
-    """List what to measure. Raises :class:`NothingToMeasure` where that is nothing."""
+    """List what to measure. Raises :class:`NothingToMeasureError` where that is nothing."""
     plan = Plan()
     operators = catalogue.operators_like(selection.operator)
     for device in _devices(selection.device, plan):
@@ -75,7 +75,7 @@ def plan_cases(catalogue: Catalogue, selection: Selection) -> Plan:
             for scope in operator.scopes.values():
                 plan.cases.extend(_cases_of(operator, scope, device, selection.preset, catalogue, plan))
     if not plan.cases:
-        raise NothingToMeasure(
+        raise NothingToMeasureError(
             f"No case is left for {selection.operator!r} on {selection.device} with the preset "
             f"{selection.preset}: {'; '.join(entry['reason'] for entry in plan.left_out)}."
         )
@@ -89,7 +89,7 @@ def _devices(asked: str, plan: Plan) -> list[str]:
         if reason is None:
             present.append(device)
         elif asked == device:
-            raise NothingToMeasure(
+            raise NothingToMeasureError(
                 f"The device {device} was asked for, but {reason}: leave --bench-device out."
             )
         else:

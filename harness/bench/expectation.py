@@ -13,7 +13,7 @@ from harness.bench.inputs import Specs, Tensors, differentiable, draw_inputs, dr
 from harness.bench.pages import Implementation, Scope
 from harness.bench.proof.certificate import Analysis, follow
 from harness.bench.proof.rules import RULES, gamma
-from harness.bench.proof.shadow import Refused, Shadow
+from harness.bench.proof.shadow import RefusedError, Shadow
 from harness.paper.errors import SameopError
 
 # A bound wider than this share of Σ|terms| would accept almost anything.
@@ -177,7 +177,7 @@ def _analyse(scope: Scope, dims: Dims) -> Analysis:
     shapes = {name: spec.shape for name, spec in scope.inputs(dims).items()}
     try:
         return follow(bind(scope, scope.reference, dims), shapes, seed=0, vjp=True)
-    except Refused as refusal:
+    except RefusedError as refusal:
         raise SameopError(
             f"{scope.operator.name}/{scope.name} is declared a polynomial with integer coefficients, but in "
             f"its reference {refusal}: rewrite the reference, or leave `polynomial` out."
@@ -191,7 +191,7 @@ def _expect_floats(
     blank = Expected("floats", "float64", drawn_as, seed(scope, dims))
     try:
         study = _study(scope, dims, _unit(dtypes[-1]), device, blank)
-    except Refused:
+    except RefusedError:
         values = evaluate(scope, scope.reference, dims, device, blank)
         return {dtype: _unbounded(replace(blank, dtype=dtype, values=values)) for dtype in dtypes}
     return {dtype: _bounded(replace(blank, dtype=dtype), study) for dtype in dtypes}

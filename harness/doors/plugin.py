@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.paper.errors import Exit, NothingToMeasure, SameopError
+from harness.paper.errors import Exit, NothingToMeasureError, SameopError
 
 if TYPE_CHECKING:
     from harness.doors.bench import Bench
@@ -196,7 +196,7 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
 def _one_sentence() -> Iterator[None]:
     try:
         yield
-    except NothingToMeasure as error:
+    except NothingToMeasureError as error:
         pytest.exit(f"{error}", returncode=int(error.exit))
     except SameopError as error:
         raise pytest.UsageError(str(error)) from None

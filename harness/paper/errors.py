@@ -59,11 +59,11 @@ class SameopError(Exception):
     exit = Exit.USAGE
 
 
-class NothingToMeasure(SameopError):
+class NothingToMeasureError(SameopError):
     """A selection that holds no case, or a device that was asked for by name and is absent."""
 
     exit = Exit.NOTHING
 
 
-class RunRefused(SameopError):
+class RunRefusedError(SameopError):
     """A run folder that cannot be read, or that may not be added to."""

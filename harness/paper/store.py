@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from harness.paper.errors import RunRefused, SameopError
+from harness.paper.errors import RunRefusedError, SameopError
 from harness.paper.record import SCHEMA, ClaimRecord, Facts, Record
 
 HEADER_NAME = "run.json"
@@ -64,7 +64,7 @@ class Run:
 
 
 def read_run(folder: Path) -> Run:
-    """Read a run folder, or raise :class:`RunRefused` with one sentence.
+    """Read a run folder, or raise :class:`RunRefusedError` with one sentence.
 
     A line that cannot be read is left out and named in ``damage``; the others are kept.
     """
@@ -94,7 +94,7 @@ def _read_line(run: Run, number: int, line: str) -> None:
 def _read_header(folder: Path) -> Header:
     path = folder / HEADER_NAME
     if not path.is_file():
-        raise RunRefused(
+        raise RunRefusedError(
             f"No run was found in {folder} (it holds no {HEADER_NAME}): "
             "name a folder that `pytest --benchmark` wrote."
         )
@@ -102,7 +102,7 @@ def _read_header(folder: Path) -> Header:
         content = json.loads(path.read_text(encoding="utf-8"))
         schema = content["schema"]
         if schema > SCHEMA:
-            raise RunRefused(
+            raise RunRefusedError(
                 f"The run in {folder} has schema {schema}, this sameop reads up to {SCHEMA}: "
                 "read it with the version that wrote it, or a newer one."
             )
@@ -115,7 +115,7 @@ def _read_header(folder: Path) -> Header:
             started=content["started"],
         )
     except (ValueError, KeyError, TypeError, AttributeError, OSError):
-        raise RunRefused(
+        raise RunRefusedError(
             f"{path} is not the {HEADER_NAME} of a sameop run: name a folder that `pytest --benchmark` wrote."
         ) from None
 
@@ -148,15 +148,16 @@ class RunWriter:
 def open_run(folder: Path, header: Header) -> Iterator[RunWriter]:
     """Create ``folder`` for a new run, or open an existing run of the same identity for adding.
 
-    Raises :class:`RunRefused` where the folder holds a run of another machine, commit or option
+    Raises :class:`RunRefusedError` where the folder holds a run of another machine, commit or option
     set, holds something else, is being written by another process, or cannot be written.
     """
     try:
         run = _create_or_resume(folder, header)
         records = (folder / RECORDS_NAME).open("a", encoding="utf-8")
     except OSError as error:
-        raise RunRefused(
-            f"The run folder {folder} cannot be written ({error.strerror}): name another one with --bench-run."
+        raise RunRefusedError(
+            f"The run folder {folder} cannot be written ({error.strerror}): "
+            "name another one with --bench-run."
         ) from None
     with records:
         _lock(records, folder)
@@ -170,7 +171,7 @@ def _create_or_resume(folder: Path, header: Header) -> Run:
         _require_same_identity(folder, run.header, header)
         return run
     if folder.exists() and any(folder.iterdir()):
-        raise RunRefused(
+        raise RunRefusedError(
             f"{folder} is not empty and holds no {HEADER_NAME}: name a new folder, or one that holds a run."
         )
     folder.mkdir(parents=True, exist_ok=True)
@@ -186,7 +187,7 @@ def _require_same_identity(folder: Path, found: Header, asked: Header) -> None:
         differing = sorted(key for key in {*wanted, *held} if wanted.get(key) != held.get(key))
         if differing:
             key = differing[0]
-            raise RunRefused(
+            raise RunRefusedError(
                 f"The run in {folder} cannot be resumed: its {part} differs "
                 f"({key} was {held.get(key)!r} and is {wanted.get(key)!r} now). "
                 "Leave --bench-run out to start a new run."
@@ -201,7 +202,7 @@ def _lock(records: TextIO, folder: Path) -> None:
     try:
         fcntl.flock(records, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        raise RunRefused(
+        raise RunRefusedError(
             f"Another process is writing the run in {folder}: wait for it, or start a new run."
         ) from None
 

@@ -15,7 +15,7 @@ class Unit(StrEnum):
     MACS_PER_CALL = "macs_per_call"
     JOULES_PER_CALL = "joules_per_call"
 
-    def format(self, value: float) -> str:
+    def format(self, value: float) -> str:  # type: ignore[override]  # no unit is a template
         """Write ``value`` with three significant digits and a fitting prefix."""
         return _FORMATS[self](value)
 
@@ -59,6 +59,6 @@ def three_digits(value: float) -> str:
 _FORMATS = {
     Unit.SECONDS_PER_CALL: format_seconds,
     Unit.BYTES: format_bytes,
-    Unit.MACS_PER_CALL: lambda value: f"{format_count(value)} MACs".replace("  ", " "),
+    Unit.MACS_PER_CALL: lambda value: f"{format_count(value)} MACs",
     Unit.JOULES_PER_CALL: lambda value: f"{three_digits(value * 1e3)} mJ",
 }

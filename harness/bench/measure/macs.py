@@ -19,7 +19,7 @@ from harness.bench.expectation import bind
 from harness.bench.inputs import Tensors
 from harness.bench.measure.subject import Subject
 from harness.bench.proof.certificate import follow
-from harness.bench.proof.shadow import Refused
+from harness.bench.proof.shadow import RefusedError
 from harness.paper.record import Reading
 from harness.paper.units import Unit
 
@@ -88,7 +88,7 @@ def probe_with_ones(subject: Subject) -> Mapping[str, Any]:
     program = bind(subject.scope, subject.scope.reference, subject.dims)
     try:
         bilinear = subject.scope.polynomial and follow(program, shapes, 0, vjp=False).degree == 2
-    except Refused:
+    except RefusedError:
         bilinear = False
     if not bilinear:
         return {"macs": None, "verdict": "not counted", "reason": "the scope is not bilinear in its inputs"}

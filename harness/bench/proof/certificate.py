@@ -17,7 +17,7 @@ from torch import Tensor
 
 from harness.bench.inputs import Tensors
 from harness.bench.proof.rules import RULES
-from harness.bench.proof.shadow import Refused, Shadow
+from harness.bench.proof.shadow import RefusedError, Shadow
 
 Outputs = Tensor | tuple[Tensor, ...]
 Program = Callable[[Tensors], Outputs]
@@ -92,7 +92,7 @@ def certify(left: Program, right: Program, shapes: Shapes, seed: int, trials: in
     for vjp in (False, True):
         try:
             evidence, difference = _pass(left, right, shapes, seed, trials, vjp=vjp)
-        except Refused as refusal:
+        except RefusedError as refusal:
             return Outcome("refused", reason=f"{refusal}.")
         if difference is not None:
             return Outcome("refuted", outcome.evidence, difference)
@@ -108,7 +108,7 @@ def _pass(
     majorant = max(analysis.majorant for analysis in analyses)
     magnitude = min(analysis.magnitude() for analysis in analyses)
     if magnitude < degree:
-        raise Refused(
+        raise RefusedError(
             f"the integers that stay exact reach only ±{magnitude} at degree {degree}: use a smaller shape"
         )
     log10_chance = math.log10(degree / (2 * magnitude + 1))
@@ -128,12 +128,12 @@ def analyse(program: Program, shapes: Shapes, seed: int, *, vjp: bool) -> Analys
     first, second = (follow(program, shapes, seed + level, vjp=vjp) for level in (0, 1))
     same = first.operations == second.operations and len(first.constants) == len(second.constants)
     if not same or not all(map(torch.equal, first.constants, second.constants)):
-        raise Refused("the program does something else on other inputs, or carries data out of torch")
+        raise RefusedError("the program does something else on other inputs, or carries data out of torch")
     return first
 
 
 def follow(program: Program, shapes: Shapes, seed: int, *, vjp: bool) -> Analysis:
-    """Follow a program once on small integers, or raise :class:`Refused`."""
+    """Follow a program once on small integers, or raise :class:`RefusedError`."""
     inputs = _integers(shapes, 3, seed)
     before = {name: tensor.clone() for name, tensor in inputs.items()}
     shadow = Shadow(RULES)
@@ -155,7 +155,7 @@ def follow(program: Program, shapes: Shapes, seed: int, *, vjp: bool) -> Analysi
 def _demand_unchanged(inputs: Tensors, before: Tensors) -> None:
     for name, tensor in inputs.items():
         if not torch.equal(tensor.detach(), before[name]):
-            raise Refused(f"the program changes its input {name}")
+            raise RefusedError(f"the program changes its input {name}")
 
 
 def _run(program: Program, inputs: Tensors, shadow: Shadow) -> Tensors:

@@ -71,7 +71,7 @@ def _side(claim: Claim, d: Dims, name: str) -> Program:
 
 
 def _overall(outcomes: list[Outcome]) -> tuple[str, Outcome]:
-    """The claim holds only where every shape does."""
+    """Return the verdict of the claim, which holds only where every shape does."""
     for verdict in ("refuted", "refused"):
         for outcome in outcomes:
             if outcome.verdict == verdict:
@@ -138,7 +138,7 @@ def _counterexample(claim: Claim, mutant: Mutant | None, d: Dims, outcome: Outco
 
 
 def _script(claim: Claim, mutant: Mutant | None, d: Dims, difference: Difference) -> str:
-    """A program that a person can paste to see the difference."""
+    """Write a program that a person can paste to see the difference."""
     which = f"'{mutant.name}'" if mutant else "None"
     return (
         "from harness.doors.counterexample import show\n"

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten
 
 from harness.bench.proof.degree import Degree
-from harness.bench.proof.shadow import Call, Effect, Refused, Rule, Seen
+from harness.bench.proof.shadow import Call, Effect, RefusedError, Rule, Seen
 
 
 def gamma(roundings: float, unit: float) -> float:
@@ -32,7 +32,7 @@ def gamma(roundings: float, unit: float) -> float:
 
 
 def _moved(name: str, call: Call) -> Effect:
-    """Views, copies, concatenation, indexing by constants."""
+    """Follow views, copies, concatenation, indexing by constants."""
     if name == "aten._to_copy":
         _demand_same_kind(call)
     return _effect(call, call.on_terms(), _joined(call.seen), _most(call.seen))
@@ -45,9 +45,9 @@ def _overwritten(name: str, call: Call) -> Effect:
 
 
 def _constant(name: str, call: Call) -> Effect:
-    """New tensors whose values do not depend on the arguments' values."""
+    """Follow new tensors whose values do not depend on the arguments' values."""
     results = [leaf for leaf in tree_flatten(call.result)[0] if isinstance(leaf, Tensor)]
-    return Effect([result.abs().double() for result in results], [Degree.of(out) for out in results], 0.0)
+    return Effect([result.double().abs() for result in results], [Degree.of(out) for out in results], 0.0)
 
 
 def _uninitialised(name: str, call: Call) -> Effect:
@@ -65,7 +65,7 @@ def _padded(name: str, call: Call) -> Effect:
 
 
 def _filled(name: str, call: Call) -> Effect:
-    """``masked_fill`` and ``fill_``: an infinite filling marks what a softmax leaves out, and has no error."""
+    """``masked_fill`` and ``fill_``: an infinite filling marks what a softmax leaves out, without error."""
     source, value = call.args[0], call.args[-1]
     if isinstance(value, Seen):
         value = float(value.value)
@@ -130,7 +130,7 @@ def _matrix_product(name: str, call: Call) -> Effect:
     *addend, first, second = [arg for arg in call.args if isinstance(arg, Seen)]
     for factor in [arg for arg in call.args if isinstance(arg, int | float)] + list(call.kwargs.values()):
         if isinstance(factor, int | float) and factor != 1:
-            raise Refused(f"{name} with a factor other than 1")
+            raise RefusedError(f"{name} with a factor other than 1")
     roundings = first.roundings + second.roundings + 1 + first.value.shape[-1]
     degree = first.degree.times(second.degree)
     for seen in addend:
@@ -139,12 +139,12 @@ def _matrix_product(name: str, call: Call) -> Effect:
 
 
 def _sum(name: str, call: Call) -> Effect:
-    """Sums and means, and scatters that accumulate."""
+    """Follow sums and means, and scatters that accumulate."""
     source = call.args[0]
     terms = call.on_terms()
     count = max(1, source.value.numel() // max(1, call.result.numel()))
     if name not in _EXACT_SUMS and call.exact:
-        raise Refused(f"{name} divides")
+        raise RefusedError(f"{name} divides")
     return _effect(call, terms, source.degree, source.roundings + count + 1)
 
 
@@ -316,7 +316,7 @@ def _with_constant(degree: Degree, value: float) -> Degree:
 
 def _mask(leaf: Any) -> Any:
     if isinstance(leaf, Seen) and not leaf.is_constant:
-        raise Refused("a mask depends on the data")
+        raise RefusedError("a mask depends on the data")
     return leaf.value if isinstance(leaf, Seen) else leaf
 
 
@@ -326,20 +326,20 @@ def _finite(terms: Tensor) -> Tensor:
 
 def _demand_integer(call: Call, value: float) -> None:
     if call.exact and value != int(value):
-        raise Refused(f"{call.op.overloadpacket} with the coefficient {value}, which is no integer")
+        raise RefusedError(f"{call.op.overloadpacket} with the coefficient {value}, which is no integer")
 
 
 def _demand_same_kind(call: Call) -> None:
-    """A cast to integers is no polynomial, and a cast to another float may round."""
+    """Refuse a cast to integers, which is no polynomial, and one to another float, which may round."""
     source = call.args[0].value
     if source.is_floating_point() and (call.exact or not call.result.is_floating_point()):
         if call.result.dtype != source.dtype and not call.args[0].is_constant:
-            raise Refused(f"a cast from {source.dtype} to {call.result.dtype}")
+            raise RefusedError(f"a cast from {source.dtype} to {call.result.dtype}")
 
 
 def _demand_floats(name: str, call: Call) -> None:
     if call.exact:
-        raise Refused(f"{name} is no polynomial")
+        raise RefusedError(f"{name} is no polynomial")
 
 
 def _table(rules: Mapping[Callable[..., Effect], str]) -> dict[str, Rule]:

@@ -21,14 +21,16 @@ from torch.utils._pytree import tree_flatten, tree_map
 from harness.bench.proof.degree import Degree
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The program does something that the analysis has no exact rule for; the message names it."""
 
 
 @dataclass
 class Layer:
-    """What is known of one storage. ``terms`` bounds the sum of absolute terms, element by element;
-    ``roundings`` counts the roundings that an element has gone through, in units of the roundoff.
+    """What is known of one storage.
+
+    terms: a bound of the sum of absolute terms, element by element. roundings: how many roundings an
+    element has gone through, in units of the roundoff.
     """
 
     storage: StorageWeakRef
@@ -98,7 +100,7 @@ def _terms(leaf: Any) -> Any:
     if leaf.value.is_floating_point():
         return leaf.terms
     if not leaf.is_constant:
-        raise Refused("an index or a mask depends on the data")
+        raise RefusedError("an index or a mask depends on the data")
     return leaf.value
 
 
@@ -157,7 +159,7 @@ class Shadow(TorchDispatchMode):
         name = str(func.overloadpacket)
         self.operations.append(name)
         if torch.Tag.nondeterministic_seeded in func.tags:
-            raise Refused(f"{name} draws random numbers")
+            raise RefusedError(f"{name} draws random numbers")
         see = self._look
         seen_args, seen_kwargs = tree_map(see, args), tree_map(see, kwargs)
         result = func(*args, **kwargs)
@@ -186,7 +188,7 @@ class Shadow(TorchDispatchMode):
                 self._demand_integers(out)
             return Effect([out.double().abs() for out in outputs], [Degree.of(out) for out in outputs], 0.0)
         if rule is None:
-            raise Refused(f"{name} has no rule")
+            raise RefusedError(f"{name} has no rule")
         return rule(name, call)
 
     def _constant(self, tensor: Tensor) -> Seen:
@@ -197,7 +199,7 @@ class Shadow(TorchDispatchMode):
 
     def _demand_integers(self, tensor: Tensor) -> None:
         if self._exact and tensor.is_floating_point() and not torch.equal(tensor, tensor.round()):
-            raise Refused("a constant of the program is no integer")
+            raise RefusedError("a constant of the program is no integer")
 
     def _write(self, tensor: Tensor, terms: Tensor, degree: Degree, roundings: float) -> None:
         self.highest_degree = max(self.highest_degree, degree.total)
@@ -251,7 +253,7 @@ class _Escapes(TorchFunctionMode):
     ) -> Any:
         name = getattr(func, "__name__", "")
         if name in self._NAMES:
-            raise Refused(f"Tensor.{name} carries data out of torch")
+            raise RefusedError(f"Tensor.{name} carries data out of torch")
         return func(*args, **(kwargs or {}))
 
 
