@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -92,14 +93,14 @@ def load_package(folder: Path, name: str) -> ModuleType:
     if name in sys.modules:
         return sys.modules[name]
     start = folder / "__init__.py"
-    spec = importlib.util.spec_from_file_location(
-        name, start if start.exists() else None, submodule_search_locations=[str(folder)]
-    )
-    if spec is None:
-        raise SameopError(f"{folder} cannot be imported as a package: name a folder of Python files.")
+    # A folder without __init__.py is a package too, as it is for Python.
+    spec = ModuleSpec(name, None, is_package=True)
+    if start.exists():
+        spec = importlib.util.spec_from_file_location(name, start) or spec
+    spec.submodule_search_locations = [str(folder)]
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    if spec.loader is not None and start.exists():
+    if spec.loader is not None:
         spec.loader.exec_module(module)
     return module
 
@@ -107,7 +108,8 @@ def load_package(folder: Path, name: str) -> ModuleType:
 def _pages(folder: Path) -> Iterator[tuple[Path, ModuleType]]:
     if not folder.is_dir():
         raise SameopError(
-            f"The case package {folder} does not exist: correct `cases` in [tool.sameop] of pyproject.toml."
+            f"The case package {folder} does not exist: "
+            "correct `cases` in [tool.sameop] of pyproject.toml."
         )
     # The name holds the place, so that two packages called `cases` can be loaded side by side.
     root = "sameop_pages_" + "_".join(part for part in folder.resolve().parts if part.isidentifier())
@@ -144,7 +146,7 @@ def _join_operators(catalogue: Catalogue, comparison: Comparison) -> None:
             )
         scope = operator.scopes[comparison.scope]
         if all(workload.name != comparison.workload.name for workload in scope.workloads):
-            scope.workloads.append(comparison.workload)
+            scope.workloads.append(comparison.workload_of(name))
 
 
 def _is_claim(value: object) -> bool:
@@ -167,6 +169,7 @@ def describe(catalogue: Catalogue) -> dict[str, Any]:
                 "operators": list(comparison.operators),
                 "workloads": [comparison.workload.name],
                 "dims": dict(comparison.workload.dims),
+                "particulars": {name: dict(dims) for name, dims in comparison.particulars.items()},
                 "matched": comparison.matched,
             }
             for comparison in catalogue.comparisons.values()

@@ -18,8 +18,8 @@ from harness.paper.units import Unit
 # Seconds of sampling and, at most, of warming up, by preset.
 _SECONDS: Mapping[Preset, tuple[float, float]] = {
     "quick": (0.3, 0.3),
-    "standard": (1.0, 1.0),
-    "full": (2.0, 2.0),
+    "standard": (0.5, 0.5),
+    "full": (1.0, 1.0),
 }
 
 
