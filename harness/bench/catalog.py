@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
+import re
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from harness.bench.claims import Claim
 from harness.bench.comparison import Comparison
+from harness.bench.packages import load_package
 from harness.bench.pages import Operator
 from harness.paper.errors import SameopError
 
@@ -88,23 +88,6 @@ def load_catalogue(folders: Iterable[Path]) -> Catalogue:
     return catalogue
 
 
-def load_package(folder: Path, name: str) -> ModuleType:
-    """Import the package in ``folder`` under a name of its own, whatever else is called like it."""
-    if name in sys.modules:
-        return sys.modules[name]
-    start = folder / "__init__.py"
-    # A folder without __init__.py is a package too, as it is for Python.
-    spec = ModuleSpec(name, None, is_package=True)
-    if start.exists():
-        spec = importlib.util.spec_from_file_location(name, start) or spec
-    spec.submodule_search_locations = [str(folder)]
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    if spec.loader is not None:
-        spec.loader.exec_module(module)
-    return module
-
-
 def _pages(folder: Path) -> Iterator[tuple[Path, ModuleType]]:
     if not folder.is_dir():
         raise SameopError(
@@ -112,7 +95,7 @@ def _pages(folder: Path) -> Iterator[tuple[Path, ModuleType]]:
             "correct `cases` in [tool.sameop] of pyproject.toml."
         )
     # The name holds the place, so that two packages called `cases` can be loaded side by side.
-    root = "sameop_pages_" + "_".join(part for part in folder.resolve().parts if part.isidentifier())
+    root = "sameop_pages_" + re.sub(r"\W", "_", str(folder.resolve()))
     _importing(folder, load_package, folder, root)
     for path in sorted(folder.rglob("*.py")):
         if path.name.startswith("test_") or path.name == "conftest.py":

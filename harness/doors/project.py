@@ -11,7 +11,8 @@ from functools import reduce
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
-from harness.bench.catalog import Catalogue, load_catalogue, load_package
+from harness.bench.catalog import Catalogue, load_catalogue
+from harness.bench.packages import load_package
 from harness.paper.errors import SameopError
 from harness.paper.store import Run
 
