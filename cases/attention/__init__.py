@@ -1,0 +1,1 @@
+"""Attention over maps: all of it, in windows, and in sliding windows."""

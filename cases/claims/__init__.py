@@ -1,0 +1,1 @@
+"""What operators are the same, and under which conditions."""

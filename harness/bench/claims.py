@@ -70,15 +70,15 @@ class Claim:
         """Return the free variables and their shapes."""
         raise NotImplementedError
 
-    def given(self, d: Dims, **variables: Tensor) -> Arguments:
+    def given(self, d: Dims, *_: Any, **variables: Any) -> Arguments:
         """Derive what both sides receive."""
         return variables
 
-    def left(self, d: Dims, **given: Tensor) -> Outputs:
+    def left(self, d: Dims, *_: Any, **given: Any) -> Outputs:
         """Compute the left side."""
         raise NotImplementedError
 
-    def right(self, d: Dims, **given: Tensor) -> Outputs:
+    def right(self, d: Dims, *_: Any, **given: Any) -> Outputs:
         """Compute the right side."""
         raise NotImplementedError
 

@@ -1,0 +1,248 @@
+"""Window attention: the map is cut into S×S windows, and a position attends to its own window only.
+
+Liu et al., Swin Transformer: Hierarchical Vision Transformer using Shifted Windows, ICCV 2021
+(arXiv 2103.14030), eq. (4), called W-MSA there; the paper's window side M is S here, its heads are M.
+This page is the regular partition. The released code (microsoft/Swin-Transformer) shifts every other
+layer's partition by ⌊S/2⌋ and then masks with −100 instead of −∞; the shift is left out here. Swin
+keeps its maps as [B, H·W, C]; here every implementation starts from [B, C, H, W] like all other
+operators and pays for the way there and back.
+"""
+
+import math
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from harness import Cost, Dims, Operator, Spec, Workload, activation, generated, parameter
+from harness.paper.errors import SameopError
+
+from ..workloads import windowed_maps
+
+operator = Operator(
+    "window_attention",
+    family="attention",
+    source="Liu et al. 2021, ICCV, arXiv 2103.14030, eq. (4)",
+    note="a partition into windows, not a sliding window",
+    traits={"connectivity": "local, per channel", "sharing": "heads", "dynamic": "per position"},
+)
+
+
+def reference(value: Tensor, attention: Tensor) -> Tensor:
+    """y[b, mD+e, p] = Σ_q attention[b, n, m, p, q] · value[b, mD+e, q], p and q in window n.
+
+    value [B, C, H, W]; attention [B, HW/S², M, S², S²], windows and the positions in them in row order;
+    y [B, C, H, W], head m owning the channels mD to mD+D−1.
+    """
+    B, C, H, W = value.shape
+    M, S = attention.shape[2], math.isqrt(attention.shape[-1])
+    windows = value.reshape(B, M, C // M, H // S, S, W // S, S)
+    maps = attention.reshape(B, H // S, W // S, M, S, S, S, S)
+    return torch.einsum("bhwmijkl,bmdhkwl->bmdhiwj", maps, windows).reshape(B, C, H, W)
+
+
+def module_reference(
+    x: Tensor,
+    qkv: Tensor,
+    qkv_bias: Tensor,
+    table: Tensor,
+    proj: Tensor,
+    proj_bias: Tensor,
+    *,
+    heads: int,
+    window: int,
+) -> Tensor:
+    """y[b] = W_o·[a_1; …; a_M] + b_o with a_m = softmax(q_m·k_m/√D + table[offset, m])·v_m, per window.
+
+    x [B, C, H, W]; qkv [3C, C] with qkv_bias [3C], ordered q, k, v and by heads within each;
+    table [(2S−1)², M] by the offset of the query from the key, rows first; proj [C, C]; y [B, C, H, W].
+    """
+    B, C, H, W = x.shape
+    M, S = heads, window
+    projected = torch.einsum("oc,bchw->bohw", qkv, x) + qkv_bias[:, None, None]
+    q, k, v = projected.reshape(B, 3, M, C // M, H // S, S, W // S, S).unbind(1)
+    steps = torch.arange(S, device=x.device)
+    offsets = steps[:, None] - steps + S - 1
+    rows = offsets[:, None, :, None] * (2 * S - 1) + offsets[:, None, :]
+    logits = torch.einsum("bmdhiwj,bmdhkwl->bhwmijkl", q, k) * (C // M) ** -0.5
+    logits = logits + table[rows].permute(4, 0, 1, 2, 3)
+    weights = logits.flatten(-2).softmax(-1).reshape(logits.shape)
+    mixed = torch.einsum("bhwmijkl,bmdhkwl->bmdhiwj", weights, v).reshape(B, C, H, W)
+    return torch.einsum("oc,bchw->bohw", proj, mixed) + proj_bias[:, None, None]
+
+
+def inputs(d: Dims) -> Mapping[str, Spec]:
+    """Shapes of the core's inputs."""
+    return {
+        "value": activation(d.B, d.C, d.H, d.W),
+        "attention": generated(d.B, windows_in(d), d.M, d.S**2, d.S**2, softmax=-1),
+    }
+
+
+def module_inputs(d: Dims) -> Mapping[str, Spec]:
+    """Shapes of the module's inputs."""
+    windows_in(d)
+    return {
+        "x": activation(d.B, d.C, d.H, d.W),
+        "qkv": parameter(3 * d.C, d.C, fan_in=d.C),
+        "qkv_bias": parameter(3 * d.C),
+        "table": parameter((2 * d.S - 1) ** 2, d.M),
+        "proj": parameter(d.C, d.C, fan_in=d.C),
+        "proj_bias": parameter(d.C),
+    }
+
+
+def output(d: Dims) -> tuple[int, ...]:
+    """Shape of the output, of the core and of the module."""
+    return d.B, d.C, d.H, d.W
+
+
+def cost(d: Dims) -> Cost:
+    """S²·C multiply-adds per position."""
+    positions = d.B * d.H * d.W
+    return Cost(
+        params=0,
+        macs=positions * d.C * d.S**2,
+        elements_read=positions * (d.C + d.M * d.S**2),
+        elements_written=positions * d.C,
+    )
+
+
+def module_cost(d: Dims) -> Cost:
+    """4C² + 2S²·C multiply-adds per position, as the authors count; softmax: one exp, add and divide."""
+    positions = d.B * d.H * d.W
+    params = 4 * d.C**2 + 4 * d.C + (2 * d.S - 1) ** 2 * d.M
+    weights = positions * d.M * d.S**2
+    return Cost(
+        params=params,
+        macs=positions * (4 * d.C**2 + 2 * d.S**2 * d.C),
+        elements_read=positions * d.C + params,
+        elements_written=positions * d.C,
+        elementwise=4 * weights + 4 * positions * d.C,
+        transcendental=weights,
+    )
+
+
+SWIN = "Swin-T, Liu et al. 2021, table 7: windows of 7×7, 32 channels per head"
+WORKLOADS = [
+    Workload("swin_t/stage1", Dims(B=1, C=96, H=56, W=56, S=7, M=3), SWIN),
+    Workload("swin_t/stage2", Dims(B=1, C=192, H=28, W=28, S=7, M=6), SWIN),
+    Workload("swin_t/stage3", Dims(B=1, C=384, H=14, W=14, S=7, M=12), SWIN),
+    Workload("swin_t/stage4", Dims(B=1, C=768, H=7, W=7, S=7, M=24), SWIN),
+]
+
+core = operator.scope(
+    "core",
+    reference=reference,
+    inputs=inputs,
+    output=output,
+    cost=cost,
+    workloads=WORKLOADS,
+    proof_dims=windowed_maps(),
+    polynomial=True,
+)
+module = operator.scope(
+    "module",
+    reference=module_reference,
+    inputs=module_inputs,
+    output=output,
+    cost=module_cost,
+    options=lambda d: {"heads": d.M, "window": d.S},
+    workloads=WORKLOADS,
+    proof_dims=windowed_maps(),
+)
+
+
+@core.implementation("authors", preferred=True)
+def authors(value: Tensor, attention: Tensor) -> Tensor:
+    """Cut into windows, multiply matrices per head, and put the windows back, as Swin does."""
+    S = math.isqrt(attention.shape[-1])
+    tokens = split_heads(cut(value, S), attention.shape[2])
+    return put_back(merge_heads(attention.flatten(0, 1) @ tokens), value)
+
+
+@module.implementation("authors")
+def module_authors(
+    x: Tensor,
+    qkv: Tensor,
+    qkv_bias: Tensor,
+    table: Tensor,
+    proj: Tensor,
+    proj_bias: Tensor,
+    *,
+    heads: int,
+    window: int,
+) -> Tensor:
+    """Cut into windows, then linear layers and two products of matrices, as Swin does."""
+    tokens = F.linear(cut(x, window), qkv, qkv_bias)
+    q, k, v = (split_heads(part, heads) for part in tokens.chunk(3, dim=-1))
+    logits = q * q.shape[-1] ** -0.5 @ k.mT + position_bias(table, window)
+    return put_back(F.linear(merge_heads(logits.softmax(-1) @ v), proj, proj_bias), x)
+
+
+@module.implementation(
+    "sdpa",
+    preferred=True,
+    counted=lambda d: 4 * d.B * d.H * d.W * d.C**2,
+    counted_because="on the CPU attention is one fused kernel, whose two products counters do not see",
+)
+def sdpa(
+    x: Tensor,
+    qkv: Tensor,
+    qkv_bias: Tensor,
+    table: Tensor,
+    proj: Tensor,
+    proj_bias: Tensor,
+    *,
+    heads: int,
+    window: int,
+) -> Tensor:
+    """Cut into windows and leave attention to torch's fused kernel, the position bias being its mask."""
+    tokens = F.linear(cut(x, window), qkv, qkv_bias)
+    q, k, v = (split_heads(part, heads) for part in tokens.chunk(3, dim=-1))
+    # With four dimensions the mask is taken by the fused kernel, with three only by the slow path.
+    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=position_bias(table, window).unsqueeze(0))
+    return put_back(F.linear(merge_heads(mixed), proj, proj_bias), x)
+
+
+def windows_in(d: Dims) -> int:
+    """Count the windows of a map, or raise :class:`SameopError` where they do not tile it."""
+    if d.H % d.S or d.W % d.S:
+        raise SameopError(
+            f"Window attention was asked for a {d.H}×{d.W} map in windows of {d.S}×{d.S}, which do not tile "
+            "it: choose H and W as multiples of S, or pad the map before."
+        )
+    return int(d.H // d.S * (d.W // d.S))
+
+
+def cut(maps: Tensor, side: int) -> Tensor:
+    """Cut [B, C, H, W] into windows of tokens [windows of all images, S², C]."""
+    B, C, H, W = maps.shape
+    windows = maps.reshape(B, C, H // side, side, W // side, side)
+    return windows.permute(0, 2, 4, 3, 5, 1).reshape(-1, side * side, C)
+
+
+def put_back(tokens: Tensor, like: Tensor) -> Tensor:
+    """Put windows of tokens [windows of all images, S², C] back into a map shaped ``like`` [B, C, H, W]."""
+    B, C, H, W = like.shape
+    side = math.isqrt(tokens.shape[1])
+    windows = tokens.view(B, H // side, W // side, side, side, C)
+    return windows.permute(0, 5, 1, 3, 2, 4).reshape(B, C, H, W)
+
+
+def split_heads(tokens: Tensor, heads: int) -> Tensor:
+    """Split tokens [n, S², C] into heads [n, M, S², D]."""
+    return tokens.view(*tokens.shape[:2], heads, -1).transpose(1, 2)
+
+
+def merge_heads(tokens: Tensor) -> Tensor:
+    """Merge heads [n, M, S², D] into tokens [n, S², C]."""
+    return tokens.transpose(1, 2).flatten(2)
+
+
+def position_bias(table: Tensor, side: int) -> Tensor:
+    """Look up the bias [M, S², S²] of every query and key of a window in the table [(2S−1)², M]."""
+    places = torch.cartesian_prod(*[torch.arange(side, device=table.device)] * 2)
+    down, right = (places[:, None] - places + side - 1).unbind(-1)
+    return table[down * (2 * side - 1) + right].permute(2, 0, 1)
