@@ -1,0 +1,1 @@
+"""Records to pages and tables; never imports torch."""

@@ -1,0 +1,275 @@
+"""The page keeps its promises: nothing leaves it, nothing withheld is in it, every gap has a reason."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+
+from harness.paper.record import Agreement, ClaimRecord, Reading, Record, Status
+from harness.paper.store import Header, Run
+from harness.paper.units import Unit
+
+from .page import render
+from .poison import ATTACKS, make_poisoned_run
+from .specimen import NEVER, RED, UNREAD, make_claim, make_header, make_record, make_run
+
+ROOT = Path(__file__).parent.parent
+VOID = {"meta", "link", "input", "br", "img", "line", "rect", "circle"}
+
+
+@dataclass
+class Page(HTMLParser):
+    """A page taken apart: its elements with their attributes, its text, the cells of its case rows."""
+
+    source: str
+    elements: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    _open: list[str] = field(default_factory=list)
+    _row: str = ""
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        self.feed(self.source)
+        assert not self._open, f"left open: {self._open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note an element, and which case its row is about."""
+        found = {name: value or "" for name, value in attrs}
+        self.elements.append((tag, found))
+        if tag not in VOID:
+            self._open.append(tag)
+        if tag == "tr":
+            self._row = found.get("data-name", "")
+        if tag == "td" and self._row:
+            self.rows.setdefault(self._row, []).append({**found, "links": []})
+        if tag == "a" and self._row and self.rows.get(self._row):
+            self.rows[self._row][-1]["links"].append(found["href"])
+
+    def handle_endtag(self, tag: str) -> None:
+        """Check that elements are closed in the order in which they were opened."""
+        if tag not in VOID:
+            assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        """Keep what a reader sees."""
+        if self._open and self._open[-1] not in ("script", "style"):
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        """Everything that a reader sees."""
+        return " ".join(" ".join(self.texts).split())
+
+    @property
+    def ids(self) -> list[str]:
+        """The anchors of the page."""
+        return [found["id"] for _, found in self.elements if "id" in found]
+
+
+@pytest.fixture(scope="module")
+def page() -> Page:
+    """Take the page of the specimen apart."""
+    return Page(render([make_run()]))
+
+
+def test_nothing_leaves_the_page(page: Page) -> None:
+    """No element names anything outside the page: links are fragments, the one icon is empty data."""
+    for tag, found in page.elements:
+        assert not {"src", "srcset", "action", "poster", "data", "style"} & set(found), (tag, found)
+        if "href" in found:
+            assert found["href"].startswith("#") or found["href"] == "data:,"
+    assert not re.search(r"@import|url\(|fetch\(|XMLHttpRequest|https?://", page.source)
+
+
+def test_the_policy_allows_this_script_and_this_style_alone(page: Page) -> None:
+    """The content security policy starts from nothing and names the digest of what is inlined."""
+    policy = next(found["content"] for tag, found in page.elements if "http-equiv" in found)
+    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    assert "unsafe" not in policy
+
+
+@pytest.mark.parametrize("name", ["", "%41 #?&\u00b5"])
+def test_every_link_of_the_page_has_its_target(name: str) -> None:
+    """A fragment that is linked exists, whatever stands in it, and no anchor exists twice."""
+    found = Page(render([make_poisoned_run(name)]))
+    assert len(found.ids) == len(set(found.ids))
+    links = {unquote(attributes["href"][1:]) for tag, attributes in found.elements if tag == "a"}
+    assert links <= set(found.ids)
+
+
+def test_every_planned_case_is_a_number_or_a_reason(page: Page) -> None:
+    """Each planned case is a row that can be linked, and each of its cells has a value or a reason."""
+    planned = make_run().header.plan
+    assert set(page.rows) == set(planned) <= set(page.ids)
+    for name, cells in page.rows.items():
+        for cell in (cell for cell in cells if cell.get("class") == "n"):
+            reasons = [link for link in cell["links"] if link.startswith("#reason-")]
+            assert ("data-v" in cell) != bool(reasons), (name, cell)
+
+
+def test_every_reason_is_told(page: Page) -> None:
+    """Status, silent meter, case without a record, claim without a result and what was left out."""
+    for reason in (
+        "the error is 5",
+        "the worker process crashed: signal 11",
+        "the page faults per call never became stable",
+        "on the CPU energy is not read by this version",
+        "planned, but the run holds no record of it",
+        "the run holds no result for this claim",
+        "this build of torch (2.13.0+cpu) has no CUDA",
+    ):
+        assert reason in page.text
+    assert NEVER in page.rows
+
+
+def _with(record: Record) -> Run:
+    run = make_run()
+    return replace(run, records=[*run.records, record])
+
+
+@pytest.mark.parametrize(
+    ("status", "agreement"),
+    [
+        (Status.DISAGREED, Agreement(agrees=False, level="L0", reason="off by one")),
+        (Status.MEASURED, Agreement(agrees=False, level="L0", reason="off by one")),
+        (Status.MEASURED, None),
+        (Status.CRASHED, Agreement(agrees=True, level="L0")),
+    ],
+)
+def test_a_withheld_number_is_nowhere(status: Status, agreement: Agreement | None) -> None:
+    """Without agreement there is no number on the page, even if a record wrongly holds one."""
+    record = replace(make_record(UNREAD, 4.56789), status=status, agreement=agreement)
+    reading = Reading(
+        Unit.SECONDS_PER_CALL, 7.654e-3, 7.654e-3, 7.654e-3, (7.654e-3,), {"low_quartile": 7.654e-3}
+    )
+    found = replace(record, readings={**record.readings, "latency": reading})
+    text = render([_with(found)])
+    assert "7.65" not in text
+    assert "0.00765" not in text
+
+
+def test_a_later_record_of_a_case_replaces_the_earlier_one() -> None:
+    """A case that turned wrong when the run was resumed loses the number that it had."""
+    fine = make_run().records[0]
+    red = replace(fine, status=Status.DISAGREED, reason="It turned wrong.")
+    rows = Page(render([_with(red)])).rows
+    assert not any("data-v" in cell for cell in rows[str(fine.case)])
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_names_come_out_as_text(attack: str, page: Page) -> None:
+    """Whatever a name holds, the page has the same kinds of elements and attributes, and shows it."""
+    found = Page(render([make_poisoned_run(attack)]))
+    kinds = {(tag, name) for tag, attributes in page.elements for name in attributes}
+    assert {(tag, name) for tag, attributes in found.elements for name in attributes} <= kinds
+    assert sum(tag == "script" for tag, _ in found.elements) == 1
+    for _, attributes in found.elements:
+        assert attributes.get("href", "#").startswith("#") or attributes["href"] == "data:,"
+    assert attack in found.text
+
+
+def test_the_same_records_give_the_same_bytes() -> None:
+    """Neither the clock nor the order of hashing leaves a trace."""
+    program = (
+        "from reports.page import render; from reports.specimen import make_run; print(render([make_run()]))"
+    )
+    outputs = {_run(program, PYTHONHASHSEED=seed) for seed in ("1", "2")}
+    assert len(outputs) == 1
+
+
+def test_the_reports_need_no_torch() -> None:
+    """Pages and tables are made where torch cannot be imported."""
+    program = """
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split('.')[0] == 'torch':
+            raise ImportError(name + ' is blocked')
+sys.meta_path.insert(0, Blocker())
+from reports.page import render
+from reports.specimen import make_run
+from reports.tables import render_csv, render_latex, render_markdown
+print(*(len(make([make_run()])) for make in (render, render_csv, render_latex, render_markdown)))
+"""
+    assert len(_run(program).split()) == 4
+
+
+def test_the_package_works_under_another_name() -> None:
+    """Another project may have a package called reports: this one then has another name."""
+    program = """
+import importlib.util, sys
+from pathlib import Path
+folder = Path('reports')
+spec = importlib.util.spec_from_file_location(
+    'elsewhere', folder / '__init__.py', submodule_search_locations=[str(folder)])
+sys.modules['elsewhere'] = module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+from elsewhere.page import render
+from elsewhere.specimen import make_run
+print(len(render([make_run()])), 'reports' in sys.modules)
+"""
+    assert _run(program).split()[1] == "False"
+
+
+def _run(program: str, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_no_certificate_is_called_proved(page: Page) -> None:
+    """Levels L0 and L1 are told in words that promise no more than they give."""
+    assert not re.search(r"\bprove[nds]?\b", page.text, re.IGNORECASE)
+    assert "certified: a false identity would pass with probability below 1e-30" in page.text
+    rounding = Page(render([replace(make_run(), claims=[make_claim("L0", None)])]))
+    assert not re.search(r"\bprove[nds]?\b|certified: ", rounding.text, re.IGNORECASE)
+
+
+def test_a_claim_that_came_out_wrong_is_said_first() -> None:
+    """A verdict other than the expected one stands in the summary, by name."""
+    claim = make_claim()
+    wrong = ClaimRecord(claim.name, {**claim.result, "verdict": "refuted"})
+    found = Page(render([replace(make_run(), claims=[wrong])]))
+    assert f"0 of 1 claim came out as stated; not so: {claim.name}." in found.text
+    assert "refuted, though expected to be true" in found.text
+
+
+def test_several_runs_stand_one_after_the_other() -> None:
+    """Each run has sections of its own, whose anchors do not collide."""
+    found = Page(render([make_run(), make_run()]))
+    assert len(found.ids) == len(set(found.ids))
+    assert {"cases", "run-2/cases"} <= set(found.ids)
+
+
+def _empty_runs() -> Iterator[Any]:
+    header = make_header(())
+    yield pytest.param(Run(Path("x"), replace(header, plan=())), id="no case was planned")
+    yield pytest.param(Run(Path("x"), header), id="nothing was measured yet")
+    bare = Header({}, {}, {}, (), (), "")
+    yield pytest.param(Run(Path("x"), bare), id="an empty header")
+    red = [replace(make_record(RED, 1.0), status=Status.FAILED, readings={}, agreement=None)]
+    yield pytest.param(Run(Path("x"), header, records=red), id="no reading at all")
+
+
+@pytest.mark.parametrize("run", list(_empty_runs()))
+def test_a_run_with_little_in_it_still_makes_a_page(run: Run) -> None:
+    """A run that was stopped early, or a foreign one, yields a page that says what it lacks."""
+    found = Page(render([run]))
+    assert {"summary", "claims", "cases", "missing", "methods"} <= set(found.ids)
