@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from harness.paper.record import CaseId, Reading, Record
 from harness.paper.units import format_bytes, format_count, three_digits
 
@@ -25,7 +27,7 @@ def meter_cell(record: Record, meter: str, gaps: Gaps) -> Cell:
     text = reading.unit.format(reading.value)
     if meter == "macs":  # the heading of the column says what is counted
         text = text.removesuffix(" MACs")
-    return Cell(text, _detail(meter, reading), reading.value)
+    return Cell(text, _detail(meter, reading), reading.value, flags=tuple(_flags(reading)))
 
 
 def calls_cell(record: Record, gaps: Gaps) -> Cell:
@@ -61,6 +63,15 @@ def ratio_text(value: float | None, to: float | None) -> str:
 def setting_of(case: CaseId, parts: tuple[str, ...] = ("dtype", "device", "direction")) -> str:
     """Write the parts of a case that say under what it was measured."""
     return " · ".join(value for value in (getattr(case, part) for part in parts) if value)
+
+
+def _flags(reading: Reading) -> Iterator[str]:
+    """Say what disturbed the samples: fresh memory in every call, or times that still moved."""
+    faults = reading.facts.get("faults_per_call")
+    if isinstance(faults, (int, float)) and faults >= 1:
+        yield f"{format_count(round(faults)).strip()} page faults a call"
+    if reading.facts.get("warm_up_stable") is False:
+        yield "warm-up not stable"
 
 
 def _detail(meter: str, reading: Reading) -> str:

@@ -31,7 +31,7 @@ def _walk(facts: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
 def write_fact(key: str, value: Any) -> str:
     """Write one fact; the end of its name tells the unit."""
     if value is None:
-        return "not known"
+        return "not recorded"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (int, float)):

@@ -11,6 +11,7 @@ from harness.paper.record import Reading, Record
 from harness.paper.store import Run
 
 from .facts import in_words, write_fact
+from .rows import title_of
 from .summary import count
 from .trust import meters_of, reading_of, why_withheld
 
@@ -83,7 +84,7 @@ def _tell_latency(readings: list[Reading]) -> str:
         "quartiles"
     ]
     if calls := _values(found, "calls_per_sample"):
-        sentences.append(f"a sample is a block of {_range(calls)} calls")
+        sentences.append(f"calls per sample: {_range(calls)}")
     told = [_tell_fact(key, _values(found, key)) for key in _CONDITIONS]
     sentences.append("; ".join(part for part in told if part))
     if warm := _values(found, "warm_up_stable"):
@@ -103,7 +104,7 @@ def _tell_workers(records: list[Record]) -> str:
 def _tell_meter(meter: str, readings: list[Reading]) -> str:
     found = [reading for reading in readings if reading.value is not None]
     means = " or ".join(dict.fromkeys(str(value) for value in _values(found, "means")))
-    return f"{in_words(meter).capitalize()} ({count(len(found), 'case')}): {means}." if means else ""
+    return f"{title_of(meter)} ({count(len(found), 'case')}): {means}." if means else ""
 
 
 def _tell_fact(key: str, values: Iterable[Any]) -> str:

@@ -119,7 +119,7 @@ class _RowBuilder:
 
     def _facts(self, record: Record) -> Iterator[FactGroup]:
         if record.agreement is not None:
-            yield FactGroup("agreement", list_facts(record.agreement.evidence))
+            yield FactGroup("agreement", list_facts(_judged(record.agreement.evidence)))
         for meter in record.readings:
             reading = reading_of(record, meter)
             facts = {key: value for key, value in reading.facts.items() if key != "witnesses"}
@@ -134,6 +134,14 @@ def _interval(low: float | None, high: float | None, unit: Unit) -> tuple[tuple[
     if low is None or high is None:
         return ()
     return (("95 % interval of the median", f"{unit.format(low)} to {unit.format(high)}"),)
+
+
+def _judged(evidence: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Tell once what was the same before and after timing."""
+    if "before" in evidence and evidence["before"] == evidence.get("after"):
+        others = {key: value for key, value in evidence.items() if key not in ("before", "after")}
+        return {"before and after timing": evidence["before"], **others}
+    return evidence
 
 
 def _status(record: Record | None, fine: bool) -> str:

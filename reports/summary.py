@@ -64,15 +64,17 @@ def _say_agreement(cases: Cases) -> str:
         counts[key] = counts.get(key, 0) + 1
     agreed = sum(levels.values())
     how = ", ".join(f"{number} {level}" for level, number in levels.items())
+    doubts = sum(any(w.verdict == "unexplained" for w in row.witnesses.values()) for row in cases.rows)
     text = f"{agreed} of {count(len(cases.rows), 'case')} equalled the reference before and after timing"
     rest = ", ".join(f"{number} {status}" for status, number in sorted(others.items()))
-    return text + (f" ({how})" if how else "") + (f"; {rest}." if rest else ".")
+    doubt = f"; {count(doubts, 'case')} with an unexplained witness of the MACs" if doubts else ""
+    return text + (f" ({how})" if how else "") + (f"; {rest}" if rest else "") + f"{doubt}."
 
 
 def _say_fastest(comparisons: Sequence[ComparisonView]) -> str:
     firsts = [sentence for comparison in comparisons for sentence in _list_firsts(comparison)]
     if not firsts:
-        return "No comparison has numbers in this run."
+        return "No comparison has numbers of two operators in this run."
     more = f" {count(len(firsts) - 1, 'further comparison')} below." if len(firsts) > 1 else ""
     return firsts[0] + more
 
@@ -112,8 +114,8 @@ def _say_missing(run: Run, cases: Cases, gaps: Sequence[Gap]) -> str:
     tail = f"; {count(left_out, 'thing')} left out on purpose" if left_out else ""
     if not gaps:
         return f"Every planned number is there{tail}."
-    without = sum(row.cells["latency"].gap is not None for row in cases.rows if "latency" in row.cells)
+    timed = sum("latency" in row.cells and row.cells["latency"].gap is None for row in cases.rows)
     return (
-        f"{without} of {count(len(cases.rows), 'case')} have no latency; every missing number, of any meter, "
+        f"{timed} of {count(len(cases.rows), 'case')} have a latency; every missing number, of any meter, "
         f"has one of {count(len(gaps), 'reason')} listed below{tail}."
     )

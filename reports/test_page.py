@@ -251,6 +251,17 @@ def test_a_claim_that_came_out_wrong_is_said_first() -> None:
     assert "refuted, though expected to be true" in found.text
 
 
+def test_what_disturbed_a_latency_stands_beside_it() -> None:
+    """Page faults in every call and times that still moved are flagged where the number is."""
+    record = make_run().records[0]
+    latency = record.readings["latency"]
+    facts = {**latency.facts, "faults_per_call": 1309.6, "warm_up_stable": False}
+    noisy = replace(record, readings={**record.readings, "latency": replace(latency, facts=facts)})
+    text = Page(render([_with(noisy)])).text
+    assert "1.31 k page faults a call" in text
+    assert "warm-up not stable" in text
+
+
 def test_several_runs_stand_one_after_the_other() -> None:
     """Each run has sections of its own, whose anchors do not collide."""
     found = Page(render([make_run(), make_run()]))

@@ -14,12 +14,16 @@ Facts = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True)
 class Cell:
-    """One value of a table: its text, a second line, a sort key, or the number of its reason."""
+    """One value of a table: its text, a second line, a sort key, or the number of its reason.
+
+    ``flags`` says what speaks against the value.
+    """
 
     text: str = "–"
     detail: str = ""
     sort: float | None = None
     gap: int | None = None
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,10 @@ addEventListener("afterprint", () => {
   for (const fold of opened) fold.open = false;
 });
 
+addEventListener("keydown", ({key}) => {
+  if (key === "Escape") for (const facts of document.querySelectorAll(".sortable details[open]")) facts.open = false;
+});
+
 const tables = [...document.querySelectorAll("section.cases")].map(equip);
 
 function equip(section) {
