@@ -6,7 +6,8 @@ import hashlib
 import os
 import platform
 import subprocess
-from collections.abc import Iterable
+import warnings
+from collections.abc import Callable, Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -78,37 +79,69 @@ def device_missing(device: str) -> str | None:
         return None
     if torch.version.cuda is None:
         return f"this build of torch ({torch.__version__}) has no CUDA"
-    return None if gpu_names() else "no CUDA device was found on this machine"
+    if _count_gpus():
+        return None
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return "no CUDA device was found" + ("" if hidden is None else f" (CUDA_VISIBLE_DEVICES is {hidden!r})")
 
 
 def gpu_names() -> list[str]:
-    """Name the NVIDIA GPUs through NVML, which leaves CUDA uninitialised (a fork would break it)."""
-    names = _nvml(lambda nvml, handle: nvml.nvmlDeviceGetName(handle))
-    if names is None:
-        return [f"CUDA device {number}" for number in range(torch.cuda.device_count())]
-    return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
+    """Name the GPUs that CUDA may use, through NVML, which is quick and leaves CUDA alone."""
+    count = _count_gpus()
+    names = _nvml(lambda nvml: [nvml.nvmlDeviceGetName(handle) for handle in _visible(nvml)])
+    if names is None or len(names) != count:
+        return [f"CUDA device {number}" for number in range(count)]
+    return [_text(name) for name in names]
+
+
+def _count_gpus() -> int:
+    with warnings.catch_warnings():
+        # A driver that is absent or too old is reported as a missing device.
+        warnings.simplefilter("ignore")
+        return torch.cuda.device_count()
+
+
+def _visible(nvml: Any) -> list[Any]:
+    """Return NVML's handles of the devices that the environment leaves to CUDA."""
+    asked = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if asked is None:
+        return [nvml.nvmlDeviceGetHandleByIndex(number) for number in range(nvml.nvmlDeviceGetCount())]
+    names = [name.strip() for name in asked.split(",") if name.strip()]
+    return [
+        nvml.nvmlDeviceGetHandleByIndex(int(name))
+        if name.isdecimal()
+        else nvml.nvmlDeviceGetHandleByUUID(name)
+        for name in names
+    ]
 
 
 def _driver() -> str | None:
-    found = _nvml(lambda nvml, handle: nvml.nvmlSystemGetDriverVersion())
-    return str(found[0]) if found else None
+    found = _nvml(lambda nvml: nvml.nvmlSystemGetDriverVersion())
+    return _text(found) if found else None
 
 
-def _nvml(query: Any) -> list[Any] | None:
-    """Ask NVML about every GPU; None where its Python interface is not installed."""
+def _text(value: Any) -> str:
+    # Older releases of the interface return bytes.
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _nvml(query: Callable[[Any], Any]) -> Any:
+    """Ask NVML; None where its Python interface or its library is absent, or has no answer."""
     try:
-        import pynvml
+        with warnings.catch_warnings():
+            # The older distribution of this module announces that it is deprecated.
+            warnings.simplefilter("ignore")
+            import pynvml
     except ImportError:
         return None
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
-        return []
+        return None
     try:
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
-        return [query(pynvml, handle) for handle in handles]
+        return query(pynvml)
     except pynvml.NVMLError:
-        return []
+        return None
     finally:
         pynvml.nvmlShutdown()
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import os
+import shlex
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,13 +14,14 @@ import pytest
 
 from harness.bench.case import DEVICES, PRESETS, Case, Plan, Selection, plan_cases
 from harness.bench.catalog import Catalogue
+from harness.bench.claims import Claim
 from harness.bench.machine import torch_notice
 from harness.doors.measuring import BENCHMARK_NAME, MeasuringRun, open_measuring_run, write_benchmark_json
-from harness.doors.messages import claim_line, exit_line, record_line, summary_lines
+from harness.doors.messages import claim_line, left_out_lines, record_line, resume_line, summary_lines
 from harness.doors.parameters import SpeedCheck, agreement_checks, cost_checks
 from harness.doors.progress import Progress
-from harness.doors.project import Project, find_project
-from harness.doors.replay import ReplayTimer
+from harness.doors.project import Project
+from harness.doors.replay import ReplayTimer, RunFile
 from harness.paper.errors import SameopError
 
 
@@ -33,40 +36,24 @@ class Bench:
     threads: int
     measures: bool
     plan: Plan = field(default_factory=Plan)
-    folder: Path | None = None
     run: MeasuringRun | None = None
     page: str = ""
-    exit: int = 0
-    interrupted: bool = False
     _progress: Progress | None = None
 
     @classmethod
-    def of(cls, config: pytest.Config, *, measures: bool) -> Bench | None:
-        """Read the options and the catalogue; None where the project has no cases of its own.
+    def of(cls, config: pytest.Config, project: Project) -> Bench:
+        """Read the options and the catalogue, and decide what to measure.
 
-        Raises :class:`SameopError` for a bad option or page.
+        Raises :class:`SameopError` for a bad option or page, and where nothing is left to measure.
         """
         option = config.option
         selection, threads = _selection(option), _threads(option.bench_threads)
-        project = find_project(Path(config.rootpath), builtin=option.bench_builtin)
-        if not project.is_configured and not option.bench_builtin:
-            if option.benchmark:
-                raise SameopError(
-                    f"No [tool.sameop] was found at or above {config.rootpath}, so there is no case to measure: "
-                    'add [tool.sameop] cases = ["folder"] to pyproject.toml, or pass --bench-builtin for '
-                    "sameop's own cases."
-                )
-            return None
-        if measures and getattr(option, "numprocesses", None):
-            raise SameopError("Measuring needs the machine to itself: leave -n out, or --benchmark.")
-        return cls(config, project, project.load(), selection, threads, measures and option.benchmark)
-
-    def plan_run(self) -> None:
-        """Decide what to measure."""
-        if self.measures:
-            self.plan = plan_cases(self.catalogue, self.selection)
-            asked = self.config.option.bench_run
-            self.folder = Path(asked).absolute() if asked else None
+        if option.benchmark:
+            _require_the_machine(option)
+        bench = cls(config, project, project.load(), selection, threads, option.benchmark)
+        if bench.measures:
+            bench.plan = plan_cases(bench.catalogue, selection)
+        return bench
 
     def parameters(self, fixture: str) -> list[Any]:
         """Return what one of the suite's fixtures ranges over."""
@@ -81,20 +68,20 @@ class Bench:
             return [pytest.param(check, id=check.name, marks=mark) for check in cost_checks(self.catalogue)]
         return [self._speed_parameter(case) for case in self.plan.cases]
 
-    def _claims(self) -> list[Any]:
+    def _claims(self) -> list[Claim]:
         chosen = {operator.name for operator in self.catalogue.operators_like(self.selection.operator)}
         claims = self.catalogue.claims.values()
         return [claim for claim in claims if not self.measures or chosen.intersection(claim.operators)]
 
     def _speed_parameter(self, case: Case) -> Any:
-        timer = ReplayTimer()
-        check = SpeedCheck(case, timer)
-        marks = [
-            pytest.mark.sameop,
-            pytest.mark.benchmark(timer=timer, group=str(case.id.group)),
-            # A case without a number leaves pytest-benchmark's fixture alone, on purpose.
-            pytest.mark.filterwarnings("ignore:Benchmark fixture was not used"),
-        ]
+        check = SpeedCheck(case, ReplayTimer())
+        marks = [pytest.mark.sameop]
+        if self._has_pytest_benchmark():
+            marks += [
+                pytest.mark.benchmark(timer=check.timer, group=str(case.id.group)),
+                # A case without a number leaves pytest-benchmark's fixture alone, on purpose.
+                pytest.mark.filterwarnings("ignore:Benchmark fixture was not used"),
+            ]
         return pytest.param(check, id=check.name, marks=marks)
 
     def _has_pytest_benchmark(self) -> bool:
@@ -112,24 +99,24 @@ class Bench:
         module = pytest.Module.from_parent(session, path=path, nodeid="sameop")
         return list(session.genitems(module))
 
-    def expect_items(self, items: list[pytest.Item]) -> None:
-        """Prepare the progress over the items that are ours."""
-        ours = [item for item in items if is_ours(item)]
-        reporter = self.config.pluginmanager.getplugin("terminalreporter")
-        if self.measures and reporter is not None:
-            # Every line of progress names its case; the file's name before it would only stand in the way.
-            reporter.showfspath = False
-            self._progress = Progress(reporter, len(ours))
-
     @contextlib.contextmanager
-    def open_run(self) -> Iterator[MeasuringRun]:
-        """Open the run folder and its workers."""
+    def open_run(self, items: Sequence[pytest.Item]) -> Iterator[None]:
+        """Keep the run folder and its workers open while the items run; then write the page.
+
+        Raises :class:`SameopError` where the folder is refused.
+        """
+        asked = self.config.option.bench_run
+        folder = Path(asked).absolute() if asked else None
         with open_measuring_run(
-            self.project, self.catalogue, self.plan, self.selection, self.folder, self.threads
+            self.project, self.catalogue, self.plan, self.selection, folder, self.threads
         ) as run:
-            self.run, self.folder = run, run.folder
+            self.run = run
             self._attach_pytest_benchmark(run.folder)
-            yield run
+            self._start_progress(items)
+            try:
+                yield
+            finally:
+                self.page = run.write_page()
 
     def _attach_pytest_benchmark(self, folder: Path) -> None:
         session = getattr(self.config, "_benchmarksession", None)
@@ -138,99 +125,132 @@ class Bench:
         # The run's own summary takes the place of pytest-benchmark's table of hundreds of rows.
         session.quiet = not session.verbose
         if session.json is None:
-            session.json = folder / BENCHMARK_NAME
+            session.json = RunFile(folder / BENCHMARK_NAME)
 
-    def close_run(self, run: MeasuringRun) -> None:
-        """Write the page from what was recorded."""
-        self.page = run.write_page()
+    def _start_progress(self, items: Sequence[pytest.Item]) -> None:
+        reporter = self.config.pluginmanager.getplugin("terminalreporter")
+        if reporter is None or self.run is None:
+            return
+        # Every line of progress names its case; the file's name before it would only stand in the way.
+        reporter.showfspath = False
+        # Said at once, so that a run that is killed can be resumed.
+        reporter.write_line(f"run   {_shown(self.run.folder)}")
+        self._progress = Progress(reporter, [_kind(item) for item in items])
 
     def begin(self, item: pytest.Item) -> None:
         """Show what is under way."""
         if self._progress:
-            self._progress.begin(item.name)
+            self._progress.begin(_name(item))
 
     def end(self, item: pytest.Item) -> None:
         """Show how an item ended."""
-        if self._progress:
-            self._progress.end(self._ending(item))
+        if self._progress and self.run:
+            earlier = _name(item) in self.run.known
+            line = self._ending(_name(item)) + (" (from an earlier session)" if earlier else "")
+            self._progress.end(_kind(item), line, worked=not earlier)
 
-    def _ending(self, item: pytest.Item) -> str:
-        parameters = (
-            item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-        )
-        if self.run is None:
-            return item.name
-        if "sameop_case" in parameters:
-            record = self.run.writer.finished.get(parameters["sameop_case"].name)
-            return record_line(record) if record else item.name
-        name = parameters["sameop_claim"].name if "sameop_claim" in parameters else None
-        proved = (claim for claim in self.run.writer.run.claims if claim.name == name)
-        return next((claim_line(claim.result) for claim in proved), item.name)
+    def _ending(self, name: str) -> str:
+        assert self.run is not None
+        found = self.run.writer
+        if name in found.finished:
+            return record_line(found.finished[name])
+        proved = (claim for claim in found.run.claims if claim.name == name)
+        return next((claim_line(claim.result) for claim in proved), name)
 
     def keep_benchmark_json(self, content: dict[str, Any]) -> None:
         """Write pytest-benchmark's JSON into the run folder."""
-        if self.folder is not None:
-            write_benchmark_json(self.folder, content)
+        if self.run is not None:
+            write_benchmark_json(self.run.folder, content)
 
     def write_summary(self, screen: Any) -> None:
         """Print what was measured, what was left out, and where everything lies."""
-        screen.section("sameop")
-        if self.run is not None:
-            for line in summary_lines(self.run.writer.run.records):
-                screen.write_line(line)
-        for entry in _grouped(self.plan.left_out):
-            screen.write_line(entry)
-        notice = torch_notice()
-        for line in filter(None, [notice, self._benchmark_json_line()]):
+        assert self.run is not None
+        lines = [
+            *summary_lines(self.run.writer.run.records),
+            *left_out_lines(self.plan.left_out),
+            *filter(None, [torch_notice(), self._benchmark_json_line()]),
+            f"run   {_shown(self.run.folder)}",
+            f"page  {self.page}",
+            *filter(None, [self._resume_line()]),
+        ]
+        for line in lines:
             screen.write_line(line)
-        if self.run is not None:
-            screen.write_line(f"run   {self.run.folder}")
-            screen.write_line(f"page  {self.page}")
-        screen.write_line(exit_line(self.exit))
 
     def _benchmark_json_line(self) -> str:
-        if self._has_pytest_benchmark():
+        assert self.run is not None
+        if (self.run.folder / BENCHMARK_NAME).exists():
             return ""
-        return f"No {BENCHMARK_NAME} was written: pytest-benchmark is switched off."
+        session = getattr(self.config, "_benchmarksession", None)
+        if session is None:
+            reason = "pytest-benchmark is switched off"
+        elif session.disabled:
+            reason = "pytest-benchmark is disabled"
+        else:
+            reason = "no case has a number"
+        return f"No {BENCHMARK_NAME} was written: {reason}."
+
+    def _resume_line(self) -> str:
+        """Say how to measure what has no record yet, with the options that this run had."""
+        assert self.run is not None
+        missing = [case for case in self.plan.cases if str(case.id) not in self.run.writer.finished]
+        if not missing:
+            return ""
+        arguments = _without_run([str(argument) for argument in self.config.invocation_params.args])
+        command = shlex.join(["pytest", *arguments, f"--bench-run={_shown(self.run.folder)}"])
+        return resume_line(len(missing), len(self.plan.cases), command)
 
 
-FIXTURES = frozenset({"sameop_claim", "sameop_agreement", "sameop_cost", "sameop_case"})
+def _name(item: pytest.Item) -> str:
+    """Return the name of the case or claim that an item is about."""
+    parameters = item.callspec.params if isinstance(item, pytest.Function) else {}
+    return str(next((value.name for value in parameters.values() if hasattr(value, "name")), item.name))
 
 
-def is_ours(item: pytest.Item) -> bool:
-    """Whether an item is one of the suite's tests."""
-    return not FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
+def _kind(item: pytest.Item) -> str:
+    return getattr(item, "originalname", None) or item.name
 
 
-def is_empty(item: pytest.Item) -> bool:
-    """Whether an item stands for a fixture of the suite that ranges over nothing."""
-    return is_ours(item) and item.get_closest_marker("sameop") is None
+def _without_run(arguments: list[str]) -> list[str]:
+    """Leave out --bench-run, written with = or with its value behind it."""
+    if "--bench-run" in arguments:
+        place = arguments.index("--bench-run")
+        arguments = arguments[:place] + arguments[place + 2 :]
+    return [argument for argument in arguments if not argument.startswith("--bench-run=")]
 
 
-def _grouped(left_out: list[dict[str, str]]) -> list[str]:
-    """Tell what was left out, one line a reason."""
-    by_reason: dict[str, list[str]] = {}
-    for entry in left_out:
-        by_reason.setdefault(entry["reason"], []).append(entry["what"])
-    return [
-        f"left out: {what[0]}{f' and {len(what) - 1} more' if len(what) > 1 else ''} ({reason})"
-        for reason, what in by_reason.items()
-    ]
+def _shown(folder: Path) -> str:
+    """Write a path from where the user stands, if that is shorter."""
+    relative = os.path.relpath(folder)
+    return relative if len(relative) < len(str(folder)) else str(folder)
+
+
+def _require_the_machine(option: Any) -> None:
+    """Refuse the options that leave nothing to measure, or no quiet to measure in."""
+    if getattr(option, "numprocesses", None) or getattr(option, "tx", None):
+        raise SameopError("Measuring needs the machine to itself: leave -n out, or --benchmark.")
+    if getattr(option, "benchmark_skip", False):
+        raise SameopError("--benchmark-skip leaves out every case: leave it out, or --benchmark.")
+    if option.bench_run == "":
+        raise SameopError("--bench-run names no folder: give one, or leave the option out for a new one.")
 
 
 def _selection(option: Any) -> Selection:
     if option.bench_preset not in PRESETS:
-        raise SameopError(
-            f"--bench-preset={option.bench_preset} is unknown: choose {', '.join(PRESETS[:-1])} or {PRESETS[-1]}."
-        )
+        raise _unknown("--bench-preset", option.bench_preset, PRESETS)
     if option.bench_device not in DEVICES:
-        raise SameopError(
-            f"--bench-device={option.bench_device} is unknown: choose {', '.join(DEVICES[:-1])} or {DEVICES[-1]}."
-        )
+        raise _unknown("--bench-device", option.bench_device, DEVICES)
     return Selection(option.bench_preset, option.bench_device, option.bench_operator)
 
 
+def _unknown(option: str, asked: str, known: Sequence[str]) -> SameopError:
+    return SameopError(f"{option}={asked} is unknown: choose {', '.join(known[:-1])} or {known[-1]}.")
+
+
 def _threads(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise SameopError(f"--bench-threads={text} is no count of threads: give a whole number from 1 up.")
+    most = os.cpu_count() or 1
+    if not text.isdecimal() or not 1 <= int(text) <= most:
+        raise SameopError(
+            f"--bench-threads={text} is no count of threads that fits the {most} CPUs here: "
+            f"give a whole number from 1 to {most}."
+        )
     return int(text)

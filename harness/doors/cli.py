@@ -1,4 +1,4 @@
-"""The ``sameop`` command. Documents go to standard output, everything meant for a person to standard error."""
+"""The ``sameop`` command: documents go to standard output, what is meant for a person to standard error."""
 
 from __future__ import annotations
 

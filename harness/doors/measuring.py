@@ -26,30 +26,33 @@ from harness.paper.store import Header, RunWriter, open_run
 PAGE_NAME = "index.html"
 BENCHMARK_NAME = "benchmark.json"
 # A case that takes longer than this in one worker is stopped and recorded as timed out.
-_TIMEOUT_SECONDS = 300.0
+TIMEOUT_SECONDS = 300.0
 
 
 @dataclass
 class MeasuringRun:
-    """An open run folder with the processes that measure; finished cases are never measured again."""
+    """An open run folder with the processes that measure; finished cases are never measured again.
+
+    known: the cases and claims that earlier sessions finished.
+    """
 
     writer: RunWriter
     session: Session
-    notices: list[str]
+    known: frozenset[str]
 
     @property
     def folder(self) -> Path:
         """The run folder."""
         return self.writer.folder
 
-    def measure(self, case: Case) -> tuple[Record, bool]:
-        """Return the record of a case, and whether it was already there."""
+    def measure(self, case: Case) -> Record:
+        """Return the record of a case, measuring it unless the run already holds it."""
         known = self.writer.finished.get(str(case.id))
         if known is not None:
-            return known, True
+            return known
         record = self.session.measure(case)
         self.writer.append(record)
-        return record, False
+        return record
 
     def prove(self, claim: Claim) -> ClaimRecord:
         """Return the record of a claim, proving it unless the run already holds it."""
@@ -70,8 +73,11 @@ class MeasuringRun:
             return f"none. Its renderer raised {type(error).__name__}: {error}"
         path = self.folder / PAGE_NAME
         partial = path.with_suffix(".partial")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        try:
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(path)
+        except OSError as error:
+            return f"none. {path} cannot be written ({error.strerror})."
         return str(path)
 
 
@@ -83,14 +89,19 @@ def open_measuring_run(
     selection: Selection,
     folder: Path | None,
     threads: int,
+    timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> Iterator[MeasuringRun]:
-    """Open or resume a run folder and its workers."""
+    """Open or resume a run folder and its workers.
+
+    Raises :class:`SameopError` where the folder is refused, or cannot be made.
+    """
     header = _header(project, catalogue, plan, selection, threads)
     with (
         open_run(folder or _new_folder(project, header), header) as writer,
-        Workers(project.folders, threads, _TIMEOUT_SECONDS) as workers,
+        Workers(project.folders, threads, timeout_seconds) as workers,
     ):
-        yield MeasuringRun(writer, Session(workers, selection.preset, threads), [])
+        known = frozenset([*writer.finished, *(claim.name for claim in writer.run.claims)])
+        yield MeasuringRun(writer, Session(workers, selection.preset, threads), known)
 
 
 def _header(project: Project, catalogue: Catalogue, plan: Plan, selection: Selection, threads: int) -> Header:
@@ -112,10 +123,16 @@ def _header(project: Project, catalogue: Catalogue, plan: Plan, selection: Selec
 def _new_folder(project: Project, header: Header) -> Path:
     moment = header.started.replace(":", "").replace("-", "").partition("+")[0]
     commit = str(header.identity["commit"]["commit"]).partition(":")[0][:7]
-    project.runs.mkdir(parents=True, exist_ok=True)
-    ignored = project.runs / ".gitignore"
-    if not ignored.exists():
-        ignored.write_text("*\n", encoding="utf-8")
+    try:
+        project.runs.mkdir(parents=True, exist_ok=True)
+        ignored = project.runs / ".gitignore"
+        if not ignored.exists():
+            ignored.write_text("*\n", encoding="utf-8")
+    except OSError as error:
+        raise SameopError(
+            f"The folder {project.runs} cannot be made ({error.strerror}): "
+            "name a run folder with --bench-run."
+        ) from None
     return project.runs / f"{moment}-{commit}-{os.getpid()}"
 
 

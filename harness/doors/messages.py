@@ -20,7 +20,8 @@ def claim_failure(result: Mapping[str, Any]) -> str:
     for mutant in result["mutants"]:
         if mutant["verdict"] != mutant["expected"]:
             lines.append(
-                f"Its mutant {mutant['name']} was expected to be {mutant['expected']} and is {mutant['verdict']}."
+                f"Its mutant {mutant['name']} was expected to be {mutant['expected']} "
+                f"and is {mutant['verdict']}."
             )
             lines.append(_because(mutant))
     return "\n".join(line for line in lines if line)
@@ -70,6 +71,22 @@ def summary_lines(records: Iterable[Record]) -> list[str]:
     for record in records:
         groups.setdefault(str(record.case.group), []).append(record)
     return [line for members in groups.values() for line in _group_lines(members)]
+
+
+def left_out_lines(left_out: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Tell what was left out, one line a reason."""
+    by_reason: dict[str, list[str]] = {}
+    for entry in left_out:
+        by_reason.setdefault(entry["reason"], []).append(entry["what"])
+    return [
+        f"left out: {what[0]}{f' and {len(what) - 1} more' if len(what) > 1 else ''} ({reason})"
+        for reason, what in by_reason.items()
+    ]
+
+
+def resume_line(missing: int, planned: int, command: str) -> str:
+    """Tell how to measure what a run set out to measure and did not."""
+    return f"{missing} of {planned} cases have no record yet. To measure the rest: {command}"
 
 
 def _group_lines(members: list[Record]) -> list[str]:

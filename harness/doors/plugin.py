@@ -1,52 +1,117 @@
-"""The pytest plugin: ``pytest`` proves and checks, ``pytest --benchmark`` proves and measures."""
+"""The pytest plugin: ``pytest`` proves and checks, ``pytest --benchmark`` proves and measures.
+
+It is loaded in every project of an environment, so it imports torch and the rest of the harness only
+where [tool.sameop] or an option asks for them.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.paper.errors import Exit, NothingToMeasureError, SameopError
+from harness.paper.errors import Exit, SameopError
 
 if TYPE_CHECKING:
     from harness.doors.bench import Bench
+    from harness.doors.project import Project
 
+FIXTURES = frozenset({"sameop_claim", "sameop_agreement", "sameop_cost", "sameop_case"})
 _MEASURED_FIXTURES = frozenset({"sameop_claim", "sameop_case", "benchmark"})
-_BENCH = pytest.StashKey["Bench"]()
+_PROJECT: pytest.StashKey[Project] = pytest.StashKey()
+_BENCH: pytest.StashKey[Bench] = pytest.StashKey()
+_REFUSAL: pytest.StashKey[SameopError] = pytest.StashKey()
+_INTERRUPTION: pytest.StashKey[_Interruption] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ``--benchmark`` and the ``--bench-…`` options."""
     group = parser.getgroup("sameop", "sameop: equivalence and cost of neural operators")
-    group.addoption("--benchmark", action="store_true", help="Prove the claims and measure the cases.")
+    group.addoption(
+        "--benchmark", action="store_true", help="Prove the claims and measure the cases; write a run folder."
+    )
     group.addoption(
         "--bench-preset",
         default="quick",
-        metavar="quick|standard|full",
-        help="How much to measure: quick fits in 3 minutes on 2 cores.",
+        metavar="PRESET",
+        help="How much to measure: quick (the default) fits in 3 minutes on 2 cores; standard; full.",
     )
     group.addoption(
-        "--bench-device", default="all", metavar="cpu|cuda|all", help="Where; all skips what is absent."
+        "--bench-device",
+        default="all",
+        metavar="DEVICE",
+        help="Where to measure: cpu, cuda, or all (the default), which skips what is absent.",
     )
-    group.addoption("--bench-operator", default="*", metavar="GLOB", help="Which operators.")
+    group.addoption(
+        "--bench-operator", default="*", metavar="GLOB", help="Which operators, such as 'dynamic_*'."
+    )
     group.addoption("--bench-run", metavar="DIR", help="The run folder; an existing run is resumed.")
     group.addoption(
-        "--bench-threads", default="1", metavar="N", help="Threads of every CPU case; 1 by default."
+        "--bench-threads", default="1", metavar="N", help="Threads of every case on the CPU; 1 by default."
     )
     group.addoption("--bench-builtin", action="store_true", help="Add sameop's own cases to the project's.")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep pytest-benchmark off unless measuring was asked for, by whichever switch."""
+    """Find out whether this project uses sameop; one that does not is left alone."""
+    from harness.doors.project import find_project
+
     config.addinivalue_line("markers", "sameop: proves, checks or measures a sameop case")
     option = config.option
+    try:
+        project = find_project(Path(config.rootpath), builtin=option.bench_builtin)
+        if not project.is_configured and option.benchmark and not option.bench_builtin:
+            raise SameopError(
+                f"No [tool.sameop] was found at or above {config.rootpath}, so there is no case to measure: "
+                'add [tool.sameop] cases = ["folder"] to pyproject.toml, or pass --bench-builtin for '
+                "sameop's own cases."
+            )
+    except SameopError as error:
+        config.stash[_REFUSAL] = error
+        return
+    if not project.is_configured and not option.bench_builtin:
+        return
+    config.stash[_PROJECT] = project
+    config.stash[_INTERRUPTION] = _Interruption()
+    config.pluginmanager.register(config.stash[_INTERRUPTION])
     if not _measures(config) and hasattr(option, "benchmark_disable"):
+        # Plain `pytest` measures nothing in a project with sameop cases.
         option.benchmark_disable = True
+
+
+def _measures(config: pytest.Config) -> bool:
+    """Whether anything may be timed, by whichever switch."""
+    option = config.option
+    return bool(
+        option.benchmark
+        or getattr(option, "benchmark_only", False)
+        or getattr(option, "benchmark_enable", False)
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> bool | None:
+    """Read the catalogue before anything is collected; a refusal ends the collection before it begins."""
+    config = session.config
+    if _REFUSAL in config.stash:
+        return True
+    project = config.stash.get(_PROJECT, None)
+    if project is None:
+        return None
+    from harness.doors.bench import Bench
+
+    try:
+        config.stash[_BENCH] = Bench.of(config, project)
+    except SameopError as error:
+        config.stash[_REFUSAL] = error
+        return True
     if not config.pluginmanager.hasplugin("benchmark"):
         config.pluginmanager.register(_NoBenchmark())
+    return None
 
 
 class _NoBenchmark:
@@ -57,35 +122,10 @@ class _NoBenchmark:
         """Take no samples."""
 
 
-def _measures(config: pytest.Config) -> bool:
-    option = config.option
-    return bool(
-        option.benchmark
-        or getattr(option, "benchmark_only", False)
-        or getattr(option, "benchmark_enable", False)
-    )
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection(session: pytest.Session) -> None:
-    """Read the catalogue before anything is collected, so that a mistake in a page is one sentence."""
-    from harness.doors.bench import Bench
-
-    config = session.config
-    with _one_sentence():
-        bench = Bench.of(config, measures=_measures(config))
-        if bench is None:
-            return
-        config.stash[_BENCH] = bench
-        bench.plan_run()
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Fill the suite's fixtures from the catalogue."""
-    from harness.doors.bench import FIXTURES
-
     bench = metafunc.config.stash.get(_BENCH, None)
-    for name in FIXTURES.intersection(metafunc.fixturenames):
+    for name in sorted(FIXTURES.intersection(metafunc.fixturenames)):
         metafunc.parametrize(name, bench.parameters(name) if bench else [])
 
 
@@ -94,109 +134,130 @@ def pytest_collection_modifyitems(
     session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
 ) -> None:
     """Add the suite where no test of the project asks for it; drop what this run is not about."""
-    from harness.doors.bench import is_ours
-
     bench = config.stash.get(_BENCH, None)
-    if bench is not None and bench.adds_suite(config) and not any(map(is_ours, items)):
+    if bench is None:
+        return
+    if bench.adds_suite(config) and not any(map(_is_ours, items)):
         items.extend(bench.collect_suite(session))
-    dropped = [item for item in items if not _belongs(item, bench, measures=_measures(config))]
-    if dropped:
-        items[:] = [item for item in items if item not in set(dropped)]
+    kept = [item for item in items if _belongs(item, config)]
+    if len(kept) < len(items):
+        dropped = [item for item in items if item not in set(kept)]
+        items[:] = kept
         config.hook.pytest_deselected(items=dropped)
-    if bench is not None:
-        bench.expect_items(items)
 
 
-def _belongs(item: pytest.Item, bench: Bench | None, *, measures: bool) -> bool:
-    from harness.doors.bench import is_empty
-
+def _belongs(item: pytest.Item, config: pytest.Config) -> bool:
     names = set(getattr(item, "fixturenames", ()))
-    if is_empty(item):
-        return False
-    if not measures:
+    if _is_ours(item) and item.get_closest_marker("sameop") is None:
+        return False  # its fixture ranges over nothing
+    if not config.option.benchmark:
         return "sameop_case" not in names
-    if bench is None or not item.config.option.benchmark:
-        return True
     return not _MEASURED_FIXTURES.isdisjoint(names)
 
 
-@pytest.fixture(scope="session")
-def sameop_run(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """The open run folder while measuring, otherwise None."""
-    bench = request.config.stash.get(_BENCH, None)
-    if bench is None or not bench.measures:
-        yield None
-        return
+def _is_ours(item: pytest.Item) -> bool:
+    """Whether an item is one of the suite's tests."""
+    return not FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    """Keep the run folder open while the cases are measured, and write the page whatever ends them."""
+    bench = session.config.stash.get(_BENCH, None)
+    ours = [item for item in session.items if _is_ours(item)]
+    if bench is None or not bench.measures or not ours or _runs_nothing(session):
+        return (yield)
     with contextlib.ExitStack() as stack:
         try:
-            run = stack.enter_context(bench.open_run())
+            stack.enter_context(bench.open_run(ours))
         except SameopError as error:
-            pytest.exit(str(error), returncode=int(error.exit))
-        yield run
-        bench.close_run(run)
+            session.config.stash[_REFUSAL] = error
+            session.items.clear()
+        return (yield)
+
+
+def _runs_nothing(session: pytest.Session) -> bool:
+    option = session.config.option
+    return bool(option.collectonly or (session.testsfailed and not option.continue_on_collection_errors))
+
+
+@pytest.fixture(scope="session")
+def sameop_run(request: pytest.FixtureRequest) -> Any:
+    """Return the open run while measuring, otherwise None."""
+    bench = request.config.stash.get(_BENCH, None)
+    return bench.run if bench else None
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Show what is under way and how it ended."""
     bench = item.config.stash.get(_BENCH, None)
-    if bench is None or not bench.measures or item.get_closest_marker("sameop") is None:
+    if bench is None or bench.run is None or not _is_ours(item):
         return (yield)
     bench.begin(item)
-    try:
-        result = yield
-    except KeyboardInterrupt:
-        bench.interrupted = True
-        raise
+    result = yield
     bench.end(item)
     return result
 
 
 def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, str] | None:
-    """Print no dots between the lines of progress."""
+    """Print no letters between the lines of progress, which say more."""
     bench = config.stash.get(_BENCH, None)
-    if bench is None or not bench.measures or "sameop" not in report.keywords:
+    if bench is None or bench.run is None or "sameop" not in report.keywords or report.when != "call":
         return None
-    if report.passed and report.when == "call":
-        return "passed", "", ""
-    return None
+    return (report.outcome, "", "") if report.outcome in ("passed", "failed") else None
+
+
+class _Interruption:
+    """Remembers that a person, and no error, ended the run: pytest has one exit code for both."""
+
+    happened = False
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Tell Ctrl-C from pytest's own ways to stop."""
+        self.happened = isinstance(excinfo.value, KeyboardInterrupt)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Give a measuring run the exit codes that every sameop command has."""
-    bench = session.config.stash.get(_BENCH, None)
-    if bench is None or not bench.measures:
+    """Give a measuring run, and every refusal, the exit codes that every sameop command has."""
+    config = session.config
+    refusal = config.stash.get(_REFUSAL, None)
+    if refusal is not None:
+        session.exitstatus = int(refusal.exit)
+    elif _PROJECT in config.stash and config.option.benchmark:
+        session.exitstatus = _exit_code(exitstatus, interrupted=config.stash[_INTERRUPTION].happened)
+
+
+def _exit_code(exitstatus: int, *, interrupted: bool) -> int:
+    if exitstatus == pytest.ExitCode.INTERRUPTED:
+        return int(Exit.INTERRUPTED if interrupted else Exit.FAILED)
+    return int(Exit.NOTHING if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED else exitstatus)
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
+) -> None:
+    """Print what was measured and where it lies, or why nothing was; then the exit code."""
+    from harness.doors.messages import exit_line
+
+    bench, refusal = config.stash.get(_BENCH, None), config.stash.get(_REFUSAL, None)
+    if refusal is None and (bench is None or not bench.measures):
         return
-    if bench.interrupted:
-        session.exitstatus = int(Exit.INTERRUPTED)
-    elif exitstatus == pytest.ExitCode.INTERRUPTED:
-        session.exitstatus = int(Exit.FAILED)
-    elif exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
-        session.exitstatus = int(Exit.NOTHING)
-    bench.exit = int(session.exitstatus)
-
-
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Print the summary of what was measured and where the page lies."""
-    bench = config.stash.get(_BENCH, None)
-    if bench is not None and bench.measures:
+    terminalreporter.section("sameop")
+    if bench is not None and bench.run is not None:
         bench.write_summary(terminalreporter)
+    if refusal is not None:
+        terminalreporter.write_line(str(refusal), red=True)
+        code = int(refusal.exit)
+    else:
+        code = _exit_code(exitstatus, interrupted=config.stash[_INTERRUPTION].happened)
+    terminalreporter.write_line(exit_line(code))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
     """Keep a copy in the run folder where the user sent the file elsewhere."""
     bench = config.stash.get(_BENCH, None)
-    if bench is not None and bench.folder is not None:
+    if bench is not None and bench.run is not None:
         bench.keep_benchmark_json(output_json)
-
-
-@contextlib.contextmanager
-def _one_sentence() -> Iterator[None]:
-    try:
-        yield
-    except NothingToMeasureError as error:
-        pytest.exit(f"{error}", returncode=int(error.exit))
-    except SameopError as error:
-        raise pytest.UsageError(str(error)) from None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -27,28 +29,49 @@ class Screen(Protocol):
         """End an unfinished line."""
 
 
+def _terminal_width() -> int:
+    return shutil.get_terminal_size().columns
+
+
 @dataclass
 class Progress:
-    """Counts steps and says how long the rest will take, from how long the finished ones took."""
+    """Counts steps and says how long the rest will take, from how long the finished ones took.
+
+    kinds: the kind of every step to come. Steps of one kind take about equally long, those of another
+    may take a hundred times as long, so each kind has a mean of its own.
+    """
 
     screen: Screen
-    total: int
+    kinds: Iterable[str]
     now: Callable[[], float] = time.monotonic
+    width: Callable[[], int] = _terminal_width
     done: int = 0
-    _started: float = field(init=False)
+    _total: int = field(init=False)
+    _left: Counter[str] = field(init=False)
+    _seconds: dict[str, list[float]] = field(init=False, default_factory=dict)
+    _begun: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self._started = self.now()
+        self._left = Counter(self.kinds)
+        self._total = self._left.total()
+        self._begun = self.now()
 
     def begin(self, what: str) -> None:
         """Say what is under way."""
+        self._begun = self.now()
         if self.screen.isatty:
-            self.screen.rewrite(f"{self._counter()} {what} …", erase=True)
+            # A line that wraps cannot be rewritten.
+            self.screen.rewrite(_shorten(f"{self._counter()} {what} …", self.width() - 1), erase=True)
 
-    def end(self, what: str) -> None:
-        """Say how a step ended."""
+    def end(self, kind: str, what: str, *, worked: bool = True) -> None:
+        """Say how a step ended; one that had nothing left to do says nothing about the others."""
         self.done += 1
-        line = f"{self._counter()} {what} ({self.time_left()} left)"
+        self._left[kind] -= 1
+        if worked:
+            self._seconds.setdefault(kind, []).append(self.now() - self._begun)
+        line = f"{self._counter()} {what}"
+        if self.done < self._total:
+            line += f" ({self.time_left()} left)"
         if self.screen.isatty:
             self.screen.rewrite("", erase=True)
         else:
@@ -57,9 +80,19 @@ class Progress:
 
     def time_left(self) -> str:
         """Estimate the remaining time as minutes and seconds."""
-        spent = self.now() - self._started
-        return format_clock(spent / max(1, self.done) * (self.total - self.done))
+        if not self._seconds:
+            return "unknown time"
+        return format_clock(sum(count * self._mean(kind) for kind, count in self._left.items()))
+
+    def _mean(self, kind: str) -> float:
+        """Return the mean of the finished steps of a kind; of all of them where it has none."""
+        spent = self._seconds.get(kind) or [value for values in self._seconds.values() for value in values]
+        return sum(spent) / len(spent)
 
     def _counter(self) -> str:
-        width = len(str(self.total))
-        return f"[{self.done:{width}}/{self.total}]"
+        width = len(str(self._total))
+        return f"[{self.done:{width}}/{self._total}]"
+
+
+def _shorten(line: str, width: int) -> str:
+    return line if len(line) <= width else line[: max(0, width - 1)] + "…"

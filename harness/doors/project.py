@@ -9,15 +9,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
-from harness.bench.catalog import Catalogue, load_catalogue
 from harness.bench.packages import load_package
 from harness.paper.errors import SameopError
-from harness.paper.store import Run
 
-Render = Callable[[Sequence[Run]], str]
-_KNOWN_KEYS = frozenset({"cases"})
+if TYPE_CHECKING:
+    from harness.bench.catalog import Catalogue
+    from harness.paper.store import Run
+
+Render = Callable[[Sequence["Run"]], str]
+_KNOWN_KEYS = ("cases",)
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,9 @@ class Project:
     is_configured: bool
 
     def load(self) -> Catalogue:
-        """Read the catalogue."""
+        """Read the catalogue, which imports torch."""
+        from harness.bench.catalog import load_catalogue
+
         return load_catalogue(self.folders)
 
     @property
@@ -53,16 +58,15 @@ def find_project(start: Path, *, builtin: bool = False) -> Project:
 
 
 def _configured_cases(path: Path) -> list[str] | None:
-    if not path.is_file():
-        return None
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SameopError(f"{path} cannot be read ({error}): correct the file.") from None
-    settings = content.get("tool", {}).get("sameop")
+    settings = _settings(path)
     if settings is None:
         return None
-    unknown = sorted(set(settings) - _KNOWN_KEYS)
+    if not isinstance(settings, dict):
+        raise SameopError(
+            f"[tool.sameop] in {path} is {settings!r} and no table: "
+            'write [tool.sameop] and below it cases = ["cases"].'
+        )
+    unknown = sorted(set(settings) - set(_KNOWN_KEYS))
     if unknown:
         raise SameopError(
             f"[tool.sameop] in {path} has the unknown key {unknown[0]!r}: known is {', '.join(_KNOWN_KEYS)}."
@@ -73,6 +77,22 @@ def _configured_cases(path: Path) -> list[str] | None:
             f'`cases` of [tool.sameop] in {path} is {names!r}: give a list of folders, such as ["cases"].'
         )
     return names
+
+
+def _settings(path: Path) -> Any:
+    """Return [tool.sameop] of a file, None for a file that has none or cannot be opened."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    # Most projects above and around this one do not use sameop, and their mistakes are not its business.
+    if b"sameop" not in content:
+        return None
+    try:
+        tool = tomllib.loads(content.decode("utf-8")).get("tool")
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SameopError(f"{path} cannot be read ({error}): correct the file.") from None
+    return tool.get("sameop") if isinstance(tool, dict) else None
 
 
 def builtin_cases() -> list[Path]:
@@ -101,14 +121,15 @@ def load_renderer(format_name: str) -> Render:
     entry = known[format_name]
     package, _, rest = entry.module.partition(".")
     alias = f"sameop_renderer_{package}"
-    load_package(_locate(entry), alias)
+    folder = _locate(entry)
     try:
-        module = importlib.import_module(f"{alias}.{rest}" if rest else alias)
-    except ImportError as error:
+        load_package(folder, alias)
+        module: Any = importlib.import_module(f"{alias}.{rest}" if rest else alias)
+        render: Render = reduce(getattr, entry.attr.split("."), module)
+    except (ImportError, AttributeError) as error:
         raise SameopError(
             f"The renderer for {format_name!r} cannot be imported ({error}): reinstall it."
         ) from None
-    render: Render = reduce(getattr, entry.attr.split("."), module)  # type: ignore[assignment]  # an attribute path
     return render
 
 

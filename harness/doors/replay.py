@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 
 class ReplayTimer:
@@ -23,6 +25,7 @@ class ReplayTimer:
         self._readings = [reading for sample in reversed(samples) for reading in (sample, 0.0)]
 
     def __call__(self) -> float:
+        """Return the next reading."""
         return self._readings.pop()
 
 
@@ -34,4 +37,27 @@ def replay(benchmark: Any, timer: ReplayTimer, samples: Sequence[float], facts: 
 
 
 def _nothing() -> None:
-    """What pytest-benchmark calls in place of the operator, which was measured elsewhere."""
+    """Stand in for the operator, which was measured elsewhere."""
+
+
+class RunFile(contextlib.AbstractContextManager[IO[bytes]]):
+    """Where pytest-benchmark writes its JSON.
+
+    Its releases up to 5.2 enter an open file here, as ``--benchmark-json`` made one; later ones open a path.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stack = contextlib.ExitStack()
+
+    def __fspath__(self) -> str:
+        return str(self._path)
+
+    def __str__(self) -> str:
+        return str(self._path)
+
+    def __enter__(self) -> IO[bytes]:
+        return self._stack.enter_context(self._path.open("wb"))
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()

@@ -14,8 +14,8 @@ import pytest
 from harness.bench.agreement import prepare
 from harness.bench.claims import Claim
 from harness.bench.proof.prover import prove
-from harness.doors.messages import claim_failure
 from harness.doors.measuring import MeasuringRun
+from harness.doors.messages import claim_failure
 from harness.doors.parameters import AgreementCheck, CostCheck, SpeedCheck
 from harness.doors.replay import replay
 from harness.paper.record import ClaimRecord
@@ -51,7 +51,7 @@ def test_cost(sameop_cost: CostCheck) -> None:
 
 def test_speed(sameop_case: SpeedCheck, sameop_run: MeasuringRun, benchmark: Any) -> None:
     """A case agrees with its reference before and after it is timed; its samples are replayed."""
-    record, _ = sameop_run.measure(sameop_case.case)
+    record = sameop_run.measure(sameop_case.case)
     latency = record.readings.get("latency")
     if latency is None or latency.value is None:
         pytest.fail(f"{record.case}: {record.status}. {record.reason}", pytrace=False)

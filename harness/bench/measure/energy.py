@@ -25,7 +25,7 @@ def read_energy(subject: Subject, call: Call) -> Reading:
         return Reading.missing(Unit.JOULES_PER_CALL, "nvidia-ml-py is not installed")
     try:
         pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(torch.cuda.current_device())
+        handle = pynvml.nvmlDeviceGetHandleByUUID(_uuid())
         before = pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
         calls = _call_for(call, _WINDOW_SECONDS)
         joules = (pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) - before) * 1e-3
@@ -36,6 +36,11 @@ def read_energy(subject: Subject, call: Call) -> Reading:
         value=joules / calls,
         facts={"calls": calls, "idle_power": "not subtracted"},
     )
+
+
+def _uuid() -> str:
+    """Name the device as NVML does; the two count devices in different orders."""
+    return f"GPU-{torch.cuda.get_device_properties(torch.cuda.current_device()).uuid}"
 
 
 def _call_for(call: Call, seconds: float) -> int:

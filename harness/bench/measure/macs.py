@@ -56,16 +56,22 @@ def _witnesses(subject: Subject) -> dict[str, Mapping[str, Any]]:
     for name, counter in (("flop_counter", _flop_counter), ("fvcore", _fvcore)):
         try:
             macs = counter(function, inputs)
+        except ModuleNotFoundError as error:
+            found[name] = _not_counted(f"{error.name} is not installed")
+            continue
         except Exception as error:  # a counter that cannot follow a program is a reason, not a crash
-            reason = f"it cannot follow the program ({type(error).__name__})"
-            found[name] = {"macs": None, "verdict": "not counted", "reason": reason}
+            found[name] = _not_counted(f"it cannot follow the program ({type(error).__name__})")
             continue
         found[name] = _judge(macs, float(subject.scope.cost(subject.dims).macs), *counted)
     return found
 
 
+def _not_counted(reason: str) -> Mapping[str, Any]:
+    return {"macs": None, "verdict": "not counted", "reason": reason}
+
+
 def _declared(subject: Subject) -> tuple[float | None, str]:
-    """What the page says that counters of products see, and why."""
+    """Return what the page says that counters of products see, and why."""
     counted = subject.implementation.counted
     return (float(counted(subject.dims)) if counted else None), subject.implementation.counted_because
 
@@ -91,7 +97,7 @@ def probe_with_ones(subject: Subject) -> Mapping[str, Any]:
     except RefusedError:
         bilinear = False
     if not bilinear:
-        return {"macs": None, "verdict": "not counted", "reason": "the scope is not bilinear in its inputs"}
+        return _not_counted("the scope is not bilinear in its inputs")
     ones = {name: torch.ones(shape, dtype=torch.float64) for name, shape in shapes.items()}
     macs = float(program(ones).sum())
     cost = subject.scope.cost(subject.dims)
@@ -101,7 +107,7 @@ def probe_with_ones(subject: Subject) -> Mapping[str, Any]:
 def _flop_counter(function: Callable[[Tensors], Tensor], inputs: Tensors) -> float:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         function(inputs)
-    return counter.get_total_flops() / 2
+    return float(counter.get_total_flops()) / 2
 
 
 class _AsModule(torch.nn.Module):

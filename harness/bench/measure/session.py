@@ -38,7 +38,9 @@ class Session:
         expected = self._expect(case)
         if expected["status"] != Status.MEASURED:
             reason = f"Its reference could not be evaluated. {expected['reason']}"
-            return Record(case.id, Status(expected["status"]), reason, started=started)
+            return Record(
+                case.id, Status(expected["status"]), reason, started=started, seconds=expected["seconds"]
+            )
         measured = self.workers.run(self._job("measure", case))
         readings = _readings(measured)
         seconds = measured["seconds"]
@@ -50,7 +52,7 @@ class Session:
             case=case.id,
             status=Status(measured["status"]),
             reason=measured.get("reason"),
-            agreement=Agreement(**measured["agreement"]) if measured.get("agreement") else None,
+            agreement=_agreement(measured),
             readings=readings,
             inputs=expected["inputs"],
             worker=measured.get("worker", {}),
@@ -85,14 +87,29 @@ class Session:
         )
 
 
+def _agreement(result: Mapping[str, Any]) -> Agreement | None:
+    found = result.get("agreement")
+    return Agreement(**_writable(found)) if found else None
+
+
 def _readings(result: Mapping[str, Any]) -> dict[str, Reading]:
-    found = {}
-    for name, content in result.get("readings", {}).items():
-        reading = Reading(**{**content, "unit": Unit(content["unit"]), "samples": tuple(content["samples"])})
-        if reading.value is not None and not math.isfinite(reading.value):
-            reading = Reading.missing(reading.unit, f"the meter returned {reading.value}")
-        found[name] = reading
-    return found
+    return {name: _reading(content) for name, content in result.get("readings", {}).items()}
+
+
+def _reading(content: Mapping[str, Any]) -> Reading:
+    unit, value = Unit(content["unit"]), content["value"]
+    if value is not None and not math.isfinite(value):
+        return Reading.missing(unit, f"the meter returned {value}")
+    return Reading(**{**_writable(content), "unit": unit, "samples": tuple(content["samples"])})
+
+
+def _writable(value: Any) -> Any:
+    """Spell out what JSON has no number for, such as the error of an output that is not a number."""
+    if isinstance(value, dict):
+        return {key: _writable(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_writable(entry) for entry in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _counted(result: Mapping[str, Any], ones_probe: Mapping[str, Any]) -> Reading:

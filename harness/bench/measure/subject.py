@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from harness.bench.expectation import bind, inputs_of
 from harness.bench.catalog import Catalogue
 from harness.bench.dims import Dims
+from harness.bench.expectation import bind, inputs_of
 from harness.bench.inputs import Tensors, differentiable
 from harness.bench.pages import Implementation, Scope
 from harness.paper.record import CaseId

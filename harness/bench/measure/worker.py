@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,16 @@ from harness.bench.measure.energy import read_energy
 from harness.bench.measure.latency import Budget
 from harness.bench.measure.macs import probe_with_ones, read_macs
 from harness.bench.measure.memory import read_memory
-from harness.bench.measure.procedure import measure
+from harness.bench.measure.procedure import Meter, first_line, measure
 from harness.bench.measure.subject import Subject
 from harness.paper.errors import SameopError
 from harness.paper.record import CaseId, Reading, Status
+from harness.paper.units import Unit
 
 # Meters that read one call after the samples were taken. A new meter is one file and one line here.
-METERS: Mapping[str, Callable[[Subject, Call], Reading]] = {
-    "memory": read_memory,
-    "energy": read_energy,
+METERS: Mapping[str, tuple[Unit, Callable[[Subject, Call], Reading]]] = {
+    "memory": (Unit.BYTES, read_memory),
+    "energy": (Unit.JOULES_PER_CALL, read_energy),
 }
 
 
@@ -59,20 +61,37 @@ def run(job: Job, catalogue: Catalogue) -> None:
     """Do a job and write its result; an exception becomes a result with its sentence."""
     started = time.perf_counter()
     try:
+        prepare_process(job)
         content = _TASKS[job.task](job, Subject.of(catalogue, job.case))
     except SameopError as error:
-        content = {"status": Status.FAILED, "reason": str(error)}
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        content = {"status": Status.FAILED, "reason": f"It ran out of memory: {_first_line(error)}"}
+        content = _failed(str(error))
+    except SystemExit as error:
+        content = _failed(f"It called sys.exit({error.code!r})")
     except Exception as error:
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{Path(place.filename).name}:{place.lineno}"
-        reason = f"It raised {type(error).__name__} at {where}: {_first_line(error)}"
-        content = {"status": Status.FAILED, "reason": reason, "traceback": traceback.format_exc()}
+        content = {**_failed(_sentence(error, catalogue)), "traceback": traceback.format_exc()}
     content["seconds"] = time.perf_counter() - started
-    partial = Path(job.result + ".partial")
-    partial.write_text(json.dumps(content, default=str), encoding="utf-8")
-    partial.replace(job.result)
+    unfinished = Path(job.result + ".partial")
+    unfinished.write_text(json.dumps(content, default=str), encoding="utf-8")
+    unfinished.replace(job.result)
+
+
+def _failed(reason: str) -> dict[str, Any]:
+    return {"status": Status.FAILED, "reason": reason}
+
+
+def _sentence(error: Exception, catalogue: Catalogue) -> str:
+    """Say what an exception says, and at which line of a page it was raised."""
+    place = _place(error, {str(path) for path in catalogue.sources})
+    # On the CPU torch has no exception of its own for this.
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
+        return f"It ran out of memory at {place}: {first_line(error)}"
+    return f"It raised {type(error).__name__} at {place}: {first_line(error)}"
+
+
+def _place(error: Exception, pages: set[str]) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    frame = next((frame for frame in reversed(frames) if frame.filename in pages), frames[-1])
+    return f"{Path(frame.filename).name}:{frame.lineno}"
 
 
 def prepare_process(job: Job) -> None:
@@ -104,21 +123,17 @@ def _measure(job: Job, subject: Subject) -> dict[str, Any]:
         judge=lambda: judge.judge(subject.implementation),
         prepare_call=lambda: subject.call(subject.inputs()),
         clock=clock_for(subject.device),
-        meters={name: _metered(subject, read) for name, read in METERS.items()},
+        meters={name: Meter(unit, partial(read, subject)) for name, (unit, read) in METERS.items()},
         budget=Budget(job.warm_up_seconds, job.sample_seconds),
     )
-    return {**asdict(outcome), "worker": _facts(job)}
+    return {**asdict(outcome), "worker": _facts()}
 
 
-def _metered(subject: Subject, read: Callable[[Subject, Call], Reading]) -> Callable[[Call], Reading]:
-    return lambda call: read(subject, call)
-
-
-def _count(job: Job, subject: Subject) -> dict[str, Any]:
+def _count(_: Job, subject: Subject) -> dict[str, Any]:
     return {"status": Status.MEASURED, "readings": {"macs": asdict(read_macs(subject))}}
 
 
-def _facts(job: Job) -> dict[str, Any]:
+def _facts() -> dict[str, Any]:
     return {
         "threads": torch.get_num_threads(),
         "allocator": os.environ.get("SAMEOP_ALLOCATOR", "default"),
@@ -126,10 +141,6 @@ def _facts(job: Job) -> dict[str, Any]:
         "tf32": False,
         "cudnn_benchmark": False,
     }
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or ["no message"])[0]
 
 
 _TASKS: Mapping[str, Callable[[Job, Subject], dict[str, Any]]] = {

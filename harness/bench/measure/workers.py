@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from harness.bench.measure.lastwords import LastWords
 from harness.bench.measure.worker import Job
 from harness.paper.errors import SameopError
 from harness.paper.record import Status
@@ -29,13 +30,16 @@ PINNED_ALLOCATOR = {
     "MALLOC_TOP_PAD_": str(2**26),
     "SAMEOP_ALLOCATOR": "pinned",
 }
+# A cold import of torch from a slow disk takes some tens of seconds.
+_START_SECONDS = 120.0
 
 
 class Workers:
     """Runs every job in a process of its own.
 
-    On the CPU a clean zygote forks it in some 20 ms; CUDA needs a fresh process. folders: the case
-    packages. log: receives what workers print.
+    On the CPU a clean zygote forks it in some 20 ms; CUDA needs a fresh process, and so does a project
+    whose pages start threads when they are imported. folders: the case packages. timeout_seconds: how
+    long one job may take.
     """
 
     def __init__(self, folders: Iterable[Path], threads: int, timeout_seconds: float) -> None:
@@ -45,6 +49,7 @@ class Workers:
         self._zygote: _Process | None = None
         self._scratch = tempfile.TemporaryDirectory(prefix="sameop-")
         self.scratch = Path(self._scratch.name)
+        self._log = LastWords(self.scratch / "workers.log", self._folders)
 
     def __enter__(self) -> Self:
         return self
@@ -63,23 +68,28 @@ class Workers:
 
     def start(self) -> None:
         """Start the zygote now, so that its import of torch is not counted to the first case."""
+        self._living_zygote()
+
+    def _living_zygote(self) -> _Process:
         if self._zygote is None or not self._zygote.is_alive:
             self._zygote = self._launch("fork")
+        return self._zygote
 
     def run(self, job: Job) -> Mapping[str, Any]:
         """Do one job; a crash, a hang or an exception is a result with its status and reason."""
         job = replace(job, result=str(self.scratch / "result.json"))
         Path(job.result).unlink(missing_ok=True)
+        # A fork of a process with threads hangs as soon as it needs one of them.
+        if job.case.device == "cpu" and self._living_zygote().threads_at_start == 1:
+            return self._run_in(self._living_zygote(), job)
+        with contextlib.closing(self._launch("once")) as process:
+            return self._run_in(process, job)
+
+    def _run_in(self, process: _Process, job: Job) -> Mapping[str, Any]:
+        self._log.mark()
         started = time.perf_counter()
-        if job.case.device == "cpu":
-            self.start()
-            assert self._zygote is not None
-            ended = self._zygote.do(job, self._timeout)
-        else:
-            with contextlib.closing(self._launch("once")) as process:
-                ended = process.do(job, self._timeout)
-        seconds = time.perf_counter() - started
-        return self._result(job, ended, seconds)
+        ended = process.do(job, self._timeout)
+        return self._result(job, ended, time.perf_counter() - started)
 
     def _result(self, job: Job, ended: int | None, seconds: float) -> Mapping[str, Any]:
         path = Path(job.result)
@@ -89,12 +99,8 @@ class Workers:
         if ended is None:
             reason = f"It did not end within {self._timeout:g} s and was stopped."
             return {"status": Status.TIMED_OUT, "reason": reason, "seconds": seconds}
-        return {"status": Status.CRASHED, "reason": self._crash(ended), "seconds": seconds}
-
-    def _crash(self, ended: int) -> str:
-        cause = f"signal {signal.Signals(-ended).name}" if ended < 0 else f"exit code {ended}"
-        last = _last_line(self.scratch / "workers.log")
-        return f"Its process ended with {cause}" + (f"; it printed last: {last}" if last else ".")
+        reason = f"Its process ended with {_cause(ended)}{self._log.told()}"
+        return {"status": Status.CRASHED, "reason": reason, "seconds": seconds}
 
     def _launch(self, mode: str) -> _Process:
         threads = str(self._threads)
@@ -107,10 +113,15 @@ class Workers:
             "OPENBLAS_NUM_THREADS": "1",
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         }
-        log = (self.scratch / "workers.log").open("ab")
-        with log:
-            command = [sys.executable, "-m", "harness.bench.measure.zygote", mode, *self._folders]
-            return _Process(command, environment, log)
+        # -P: the folder that the user happens to stand in adds no modules that the parent does not see.
+        command = [sys.executable, "-P", "-m", "harness.bench.measure.zygote", mode, *self._folders]
+        with self._log.path.open("ab") as log:
+            process = _Process(command, environment, log)
+        reason = process.wait_until_ready(_START_SECONDS)
+        if reason is not None:
+            process.kill()
+            raise SameopError(f"No worker process could be started: {reason or self._log.last_line()}")
+        return process
 
 
 class _Process:
@@ -124,15 +135,20 @@ class _Process:
             stdout=subprocess.PIPE,
             stderr=log,
             env=environment,
-            text=True,
             start_new_session=True,
         )
-        ready = self._answer(timeout=120)
-        if ready is None or "ready" not in ready:
-            self.kill()
-            reason = (ready or {}).get("failed") or f"see {_last_line(Path(log.name)) or 'no output'}"
-            raise SameopError(f"No worker process could be started: {reason}")
-        self.threads_at_start: int = ready["threads"]
+        self._received = b""
+        self.threads_at_start = 0
+
+    def wait_until_ready(self, timeout: float) -> str | None:
+        """Wait for the first line; return why there is none, "" where the process did not say."""
+        answer = self._answer(timeout)
+        if answer is None:
+            return f"it was not ready within {timeout:g} s" if self.is_alive else ""
+        if "failed" in answer:
+            return str(answer["failed"])
+        self.threads_at_start = int(answer["threads"])
+        return None
 
     @property
     def is_alive(self) -> bool:
@@ -141,41 +157,51 @@ class _Process:
     def do(self, job: Job, timeout: float) -> int | None:
         """Return the exit code of the worker, or None where it had to be stopped."""
         assert self._process.stdin is not None
-        self._process.stdin.write(job.as_json() + "\n")
-        self._process.stdin.flush()
+        # A process that is gone has its exit code read below.
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(job.as_json().encode() + b"\n")
+            self._process.stdin.flush()
         started = self._answer(timeout)
-        if started is None or "started" not in started:
-            self._stop(None)
-            return None
-        ended = self._answer(timeout)
-        if ended is None and not self.is_alive:
-            return self._process.returncode
-        if ended is None:
-            self._stop(int(started["started"]))
-            return None
-        return int(ended["ended"])
+        ended = self._answer(timeout) if started else None
+        if ended is not None:
+            return int(ended["ended"])
+        if not self.is_alive:
+            return int(self._process.returncode)
+        self._stop(int(started["started"]) if started else None)
+        return None
 
     def _stop(self, worker: int | None) -> None:
+        """End the worker alone where that can be done; the next job starts a new zygote otherwise."""
         if worker is not None and worker != self._process.pid:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(worker, signal.SIGKILL)
-            self._answer(timeout=10)
-        else:
-            self.kill()
+            if self._answer(timeout=10) is not None:
+                return
+        self.kill()
 
     def _answer(self, timeout: float) -> dict[str, Any] | None:
         """Wait for one line; None at the end of the stream or of the time."""
+        deadline = time.monotonic() + timeout
+        # Two answers may arrive at once: whatever follows the first line is kept for the next call.
+        while b"\n" not in self._received:
+            chunk = self._receive(deadline - time.monotonic())
+            if not chunk:
+                return None
+            self._received += chunk
+        line, _, self._received = self._received.partition(b"\n")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def _receive(self, timeout: float) -> bytes:
         assert self._process.stdout is not None
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
-            if not selector.select(timeout):
-                return None
-        line = self._process.stdout.readline()
-        if not line:
+            if not selector.select(max(0.0, timeout)):
+                return b""
+        chunk = os.read(self._process.stdout.fileno(), 65536)
+        if not chunk:
             self._process.wait(timeout=10)
-            return None
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+        return chunk
 
     def kill(self) -> None:
         """End the process and whatever it forked."""
@@ -190,9 +216,10 @@ class _Process:
     close = kill
 
 
-def _last_line(path: Path) -> str:
-    if not path.exists():
-        return ""
-    lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    spoken = [line for line in lines if not line.startswith("USDT")]  # torch's profiler announces itself
-    return spoken[-1][:300] if spoken else ""
+def _cause(ended: int) -> str:
+    if ended >= 0:
+        return f"exit code {ended}"
+    try:
+        return f"signal {signal.Signals(-ended).name}"
+    except ValueError:  # a real-time signal has no name
+        return f"signal {-ended}"

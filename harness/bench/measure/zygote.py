@@ -7,7 +7,9 @@ A result travels through a file, so a crash in mid-write cannot be taken for one
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import faulthandler
 import json
 import os
 import signal
@@ -22,12 +24,14 @@ def main(arguments: list[str]) -> int:
     """Serve jobs: ``zygote.py fork|once FOLDER …``."""
     mode, *folders = arguments
     end_with_parent()
-    replies = _take_over_output()
+    jobs, replies = _take_over_pipes()
+    # A crash then names the line of the page, on standard error.
+    faulthandler.enable()
     # The first dispatch mode of a process imports this, in more than a second: once here, not per fork.
     import torch._dynamo  # noqa: F401
 
     from harness.bench.catalog import Catalogue, load_catalogue
-    from harness.bench.measure.worker import Job, prepare_process, run
+    from harness.bench.measure.worker import Job, run
     from harness.paper.errors import SameopError
 
     try:
@@ -38,27 +42,27 @@ def main(arguments: list[str]) -> int:
     _reply(replies, ready=os.getpid(), threads=_thread_count())
 
     def work(line: str) -> None:
-        job = Job.from_json(line)
-        prepare_process(job)
-        run(job, catalogue)
+        volunteer_for_the_oom_killer()
+        run(Job.from_json(line), catalogue)
 
-    for line in sys.stdin:
+    for line in jobs:
         if mode == "once":
             _reply(replies, started=os.getpid())
             work(line)
             _reply(replies, ended=0)
             return 0
-        _fork(line, work, replies)
+        _fork(line, work, jobs, replies)
     return 0
 
 
-def _fork(line: str, work: Any, replies: TextIO) -> None:
+def _fork(line: str, work: Any, jobs: TextIO, replies: TextIO) -> None:
     child = os.fork()
     if child == 0:
         # os._exit on every path: the child must never return into the parent's loop.
         status = 1
         try:
             end_with_parent()
+            jobs.close()
             replies.close()
             work(line)
             status = 0
@@ -75,11 +79,22 @@ def end_with_parent() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _take_over_output() -> TextIO:
-    """Keep standard output for replies and send what pages print to standard error."""
+def volunteer_for_the_oom_killer() -> None:
+    """Let the kernel end this process first when memory runs out, and not the one that keeps the records."""
+    # Not on every system, and not always allowed.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+
+
+def _take_over_pipes() -> tuple[TextIO, TextIO]:
+    """Keep both pipes from the pages: they read nothing, and what they print goes to standard error."""
+    jobs = os.fdopen(os.dup(0), encoding="utf-8")
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
     os.dup2(2, 1)
-    return replies
+    return jobs, replies
 
 
 def _reply(replies: TextIO, **content: Any) -> None:
