@@ -8,8 +8,9 @@ S values per variable with probability at most D/S; trials multiply.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -17,7 +18,8 @@ from torch import Tensor
 
 from harness.bench.inputs import Tensors
 from harness.bench.proof.rules import RULES
-from harness.bench.proof.shadow import RefusedError, Shadow
+from harness.bench.proof.shadow import RefusedError, Seen, Shadow
+from harness.paper.errors import SameopError
 
 Outputs = Tensor | tuple[Tensor, ...]
 Program = Callable[[Tensors], Outputs]
@@ -25,7 +27,8 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 EXACT_BELOW = 2.0**53
 TARGET_LOG10_P = -30.0
-_MAX_TRIALS = 400
+# A program is followed on integers of this size; a bound on its terms then holds for every size.
+_FOLLOWED = 3
 
 
 @dataclass(frozen=True)
@@ -86,14 +89,16 @@ def certify(left: Program, right: Program, shapes: Shapes, seed: int, trials: in
     """Compare two programs of named inputs, forward and by vector-Jacobian products.
 
     trials: how many; by default as many as bring the error probability to 1e-30.
-    The verdict is ``holds``, ``refuted`` with the difference, or ``refused`` with the reason.
+    The verdict is ``holds``, ``refuted`` with the difference, or ``refused`` with the reason; a
+    program that raises is refused.
     """
     outcome = Outcome("holds")
     for vjp in (False, True):
         try:
             evidence, difference = _pass(left, right, shapes, seed, trials, vjp=vjp)
         except RefusedError as refusal:
-            return Outcome("refused", reason=f"{refusal}.")
+            reason = str(refusal)
+            return Outcome("refused", reason=f"{reason[0].upper()}{reason[1:]}.")
         if difference is not None:
             return Outcome("refuted", outcome.evidence, difference)
         outcome.evidence.append(evidence)
@@ -103,24 +108,40 @@ def certify(left: Program, right: Program, shapes: Shapes, seed: int, trials: in
 def _pass(
     left: Program, right: Program, shapes: Shapes, seed: int, trials: int | None, *, vjp: bool
 ) -> tuple[Evidence, Difference | None]:
-    analyses = [analyse(side, shapes, seed, vjp=vjp) for side in (left, right)]
+    analyses = []
+    for name, side in (("left", left), ("right", right)):
+        with _telling(name):
+            analyses.append(analyse(side, shapes, seed, vjp=vjp))
     degree = max(analysis.degree for analysis in analyses)
-    majorant = max(analysis.majorant for analysis in analyses)
     magnitude = min(analysis.magnitude() for analysis in analyses)
     if magnitude < degree:
         raise RefusedError(
             f"the integers that stay exact reach only ±{magnitude} at degree {degree}: use a smaller shape"
         )
     log10_chance = math.log10(degree / (2 * magnitude + 1))
-    count = trials or min(_MAX_TRIALS, math.ceil(TARGET_LOG10_P / log10_chance))
+    count = trials or math.ceil(TARGET_LOG10_P / log10_chance)
     difference = None
     for trial in range(count):
         difference = _try(left, right, shapes, magnitude, seed + trial, vjp=vjp)
         if difference is not None:
             break
     backends = tuple(sorted(analyses[0].backends | analyses[1].backends))
-    ratio = majorant * float(magnitude) ** degree / EXACT_BELOW
+    ratio = max(side.majorant * float(magnitude) ** side.degree for side in analyses) / EXACT_BELOW
     return Evidence(vjp, degree, magnitude, count, count * log10_chance, ratio, backends), difference
+
+
+@contextlib.contextmanager
+def _telling(side: str) -> Iterator[None]:
+    """Say of which side a refusal speaks, and turn whatever the program raises into one."""
+    try:
+        yield
+    except RefusedError as refusal:
+        raise RefusedError(f"on the {side} side {refusal}") from None
+    except SameopError:
+        raise
+    except Exception as error:
+        said = (str(error).strip().splitlines() or ["no message"])[0]
+        raise RefusedError(f"the {side} side raises {type(error).__name__}: {said}") from error
 
 
 def analyse(program: Program, shapes: Shapes, seed: int, *, vjp: bool) -> Analysis:
@@ -134,14 +155,16 @@ def analyse(program: Program, shapes: Shapes, seed: int, *, vjp: bool) -> Analys
 
 def follow(program: Program, shapes: Shapes, seed: int, *, vjp: bool) -> Analysis:
     """Follow a program once on small integers, or raise :class:`RefusedError`."""
-    inputs = _integers(shapes, 3, seed)
+    inputs = _integers(shapes, _FOLLOWED, seed)
     before = {name: tensor.clone() for name, tensor in inputs.items()}
     shadow = Shadow(RULES)
     for name, tensor in inputs.items():
         shadow.track(name, tensor.requires_grad_(vjp), 1.0)
     results = _run_vjp(program, inputs, shadow) if vjp else _run(program, inputs, shadow)
     _demand_unchanged(inputs, before)
-    roundings = max(shadow.see(result).roundings for result in results.values())
+    for result in results.values():
+        _demand_followed(shadow.see(result.detach()))
+    roundings = max((shadow.see(result.detach()).roundings for result in results.values()), default=0.0)
     return Analysis(
         max(1, shadow.highest_degree),
         max(1.0, shadow.largest),
@@ -158,6 +181,13 @@ def _demand_unchanged(inputs: Tensors, before: Tensors) -> None:
             raise RefusedError(f"the program changes its input {name}")
 
 
+def _demand_followed(result: Seen) -> None:
+    """Refuse a result that its shadow does not bound: something wrote it that torch knows nothing of."""
+    bound = result.terms * float(_FOLLOWED) ** result.degree.total
+    if not bool((result.value.abs() <= bound).all()):
+        raise RefusedError("a result was never written, or written in a way that cannot be followed")
+
+
 def _run(program: Program, inputs: Tensors, shadow: Shadow) -> Tensors:
     with torch.no_grad(), shadow:
         return _named(program(inputs))
@@ -166,7 +196,7 @@ def _run(program: Program, inputs: Tensors, shadow: Shadow) -> Tensors:
 def _run_vjp(program: Program, inputs: Tensors, shadow: Shadow) -> Tensors:
     with torch.no_grad():
         outputs = _named(program(inputs))
-    cotangents = {name: _integers({name: tuple(out.shape)}, 3, 99)[name] for name, out in outputs.items()}
+    cotangents = _integers({name: tuple(out.shape) for name, out in outputs.items()}, _FOLLOWED, 99)
     for name, cotangent in cotangents.items():
         shadow.track(f"cotangent of {name}", cotangent, 1.0)
     with shadow:
@@ -177,11 +207,12 @@ def _try(
     left: Program, right: Program, shapes: Shapes, magnitude: int, seed: int, *, vjp: bool
 ) -> Difference | None:
     results = []
-    for side in (left, right):
+    for name, side in (("left", left), ("right", right)):
         inputs = _integers(shapes, magnitude, seed)
         before = {name: tensor.clone() for name, tensor in inputs.items()}
-        results.append(_evaluate(side, inputs, magnitude, seed, vjp=vjp))
-        _demand_unchanged(inputs, before)
+        with _telling(name):
+            results.append(_evaluate(side, inputs, magnitude, seed, vjp=vjp))
+            _demand_unchanged(inputs, before)
     return first_difference(*results)
 
 
@@ -212,10 +243,15 @@ def _gradients(program: Program, inputs: Tensors, cotangents: Tensors) -> Tensor
 
 def first_difference(left: Tensors, right: Tensors) -> Difference | None:
     """Return the first place where two sets of results differ bitwise, or None."""
+    if left.keys() != right.keys():
+        return Difference("number of results", (), len(left), len(right), 1.0)
     for name, first in left.items():
         second = right[name]
-        if first.shape != second.shape:
-            return Difference(f"number of elements of the {name}", (), first.numel(), second.numel(), 1.0)
+        if first.ndim != second.ndim:
+            return Difference(f"number of axes of the {name}", (), first.ndim, second.ndim, 1.0)
+        for axis, sizes in enumerate(zip(first.shape, second.shape, strict=True)):
+            if sizes[0] != sizes[1]:
+                return Difference(f"size of the {name} along axis", (axis,), *sizes, 1.0)
         unequal = ~(first == second)
         if bool(unequal.any()):
             index = tuple(int(i) for i in unequal.nonzero()[0])
@@ -233,6 +269,10 @@ def _integers(shapes: Shapes, magnitude: int, seed: int) -> Tensors:
 
 
 def _named(outputs: Outputs) -> Tensors:
+    several = outputs if isinstance(outputs, tuple) else (outputs,)
+    for output in several:
+        if not isinstance(output, Tensor):
+            raise RefusedError(f"the result is a {type(output).__name__}, no tensor")
     if isinstance(outputs, Tensor):
         return {"output": outputs}
-    return {f"output {number}": output for number, output in enumerate(outputs, start=1)}
+    return {f"output {number}": output for number, output in enumerate(several, start=1)}

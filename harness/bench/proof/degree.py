@@ -1,4 +1,4 @@
-"""The degree of a tensor in each named input, as a range over its terms."""
+"""The degree of a tensor in each named input, as a range over its terms, and in all of them."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Degree:
-    """The lowest and highest degree of any term in each input. ``terms`` is None for zero itself.
+    """The lowest and highest degree of any term in each input, and an upper bound of the total degree.
 
+    The total is followed by itself: the terms of x·y + u·v are of degree two, though four inputs occur.
     Zero is homogeneous of every degree, so it leaves the range of what it is added to alone.
     """
 
     ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     is_zero: bool = False
+    total: int = 0
 
     @classmethod
     def variable(cls, name: str) -> Degree:
         """Return the degree of the input ``name`` itself."""
-        return cls({name: (1, 1)})
+        return cls({name: (1, 1)}, total=1)
 
     @classmethod
     def of(cls, constant: Tensor) -> Degree:
@@ -33,24 +35,21 @@ class Degree:
         """Whether no input occurs."""
         return not any(high for _, high in self.ranges.values())
 
-    @property
-    def total(self) -> int:
-        """An upper bound of the total degree."""
-        return sum(high for _, high in self.ranges.values())
-
     def join(self, other: Degree) -> Degree:
         """Return the degree of a sum, or of one tensor beside another."""
         if self.is_zero or other.is_zero:
             return other if self.is_zero else self
         names = {*self.ranges, *other.ranges}
-        return Degree({name: _hull(self.range_in(name), other.range_in(name)) for name in names})
+        ranges = {name: _hull(self.range_in(name), other.range_in(name)) for name in names}
+        return Degree(ranges, total=max(self.total, other.total))
 
     def times(self, other: Degree) -> Degree:
         """Return the degree of a product."""
         if self.is_zero or other.is_zero:
             return Degree(is_zero=True)
         names = {*self.ranges, *other.ranges}
-        return Degree({name: _add(self.range_in(name), other.range_in(name)) for name in names})
+        ranges = {name: _add(self.range_in(name), other.range_in(name)) for name in names}
+        return Degree(ranges, total=self.total + other.total)
 
     def range_in(self, name: str) -> tuple[int, int]:
         """Return the lowest and highest degree in one input."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from harness.bench.claims import Claim, Mutant
@@ -14,10 +16,22 @@ from harness.bench.dims import Dims
 from harness.bench.inputs import Tensors, seed_of
 from harness.bench.proof.certificate import Difference, Outcome, Outputs, Program, certify
 
-# One trial that differs refutes a mutant; eight give a false one a chance below 1e-16.
+# One trial that differs refutes a mutant, so few are enough; one that escapes them is reported.
 _MUTANT_TRIALS = 8
 
 
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Run on one thread: at the shapes of claims, waking others costs several times what they bring."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@_one_thread()
 def prove(claim: Claim) -> dict[str, Any]:
     """Check a claim and its mutants; return the result in the shape of ``sameop prove --json``."""
     claim.check()
@@ -86,7 +100,7 @@ def _judge(claim: Claim, mutant: Mutant) -> dict[str, Any]:
     for d in claim.shapes:
         outcome = certify_claim(changed, d, trials=None if mutant.reason else _MUTANT_TRIALS)
         if outcome.difference:
-            verdict, share = "refuted", outcome.difference.share
+            verdict, reason, share = "refuted", None, outcome.difference.share
             counterexample = _counterexample(claim, mutant, d, outcome)
             break
         if outcome.verdict == "refused":

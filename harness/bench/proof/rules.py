@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten
 
 from harness.bench.proof.degree import Degree
-from harness.bench.proof.shadow import Call, Effect, RefusedError, Rule, Seen
+from harness.bench.proof.shadow import Call, Effect, RefusedError, Rule, Seen, demand_integers
 
 
 def gamma(roundings: float, unit: float) -> float:
@@ -33,8 +33,6 @@ def gamma(roundings: float, unit: float) -> float:
 
 def _moved(name: str, call: Call) -> Effect:
     """Follow views, copies, concatenation, indexing by constants."""
-    if name == "aten._to_copy":
-        _demand_same_kind(call)
     return _effect(call, call.on_terms(), _joined(call.seen), _most(call.seen))
 
 
@@ -47,13 +45,16 @@ def _overwritten(name: str, call: Call) -> Effect:
 def _constant(name: str, call: Call) -> Effect:
     """Follow new tensors whose values do not depend on the arguments' values."""
     results = [leaf for leaf in tree_flatten(call.result)[0] if isinstance(leaf, Tensor)]
+    if call.exact:
+        for result in results:
+            demand_integers(result)
     return Effect([result.double().abs() for result in results], [Degree.of(out) for out in results], 0.0)
 
 
 def _uninitialised(name: str, call: Call) -> Effect:
     """Memory that the program must write before it reads it."""
-    zeros = torch.zeros(call.result.shape, dtype=torch.float64, device=call.result.device)
-    return Effect([zeros], [Degree(is_zero=True)], 0.0)
+    nothing = torch.full(call.result.shape, torch.nan, dtype=torch.float64, device=call.result.device)
+    return Effect([nothing], [Degree(is_zero=True)], 0.0)
 
 
 def _padded(name: str, call: Call) -> Effect:
@@ -67,19 +68,16 @@ def _padded(name: str, call: Call) -> Effect:
 def _filled(name: str, call: Call) -> Effect:
     """``masked_fill`` and ``fill_``: an infinite filling marks what a softmax leaves out, without error."""
     source, value = call.args[0], call.args[-1]
-    if isinstance(value, Seen):
-        value = float(value.value)
-    if not math.isinf(value):
-        _demand_integer(call, value)
-    filling = 0.0 if math.isinf(value) else abs(value)
-    terms = call.op.overloadpacket(source.terms, *(_mask(arg) for arg in call.args[1:-1]), filling)
-    return _effect(call, terms, _with_constant(source.degree, value), source.roundings)
+    masks = [mask.value for mask in call.args[1:-1]]
+    terms = call.op.overloadpacket(source.terms, *masks, _finite(_terms_of(call, value)))
+    degree = _degree_of(value) if not masks else source.degree.join(_degree_of(value))
+    return _effect(call, terms, degree, max(source.roundings, _roundings_of(value)))
 
 
 def _chosen(name: str, call: Call) -> Effect:
     """``where`` with a constant mask."""
     mask, first, second = call.args
-    terms = torch.where(_mask(mask), _finite(first.terms), _finite(second.terms))
+    terms = torch.where(mask.value, first.terms, second.terms)
     return _effect(call, terms, first.degree.join(second.degree), _most([first, second]))
 
 
@@ -128,9 +126,7 @@ def _fused_product(name: str, call: Call) -> Effect:
 def _matrix_product(name: str, call: Call) -> Effect:
     """``mm``, ``bmm``, ``mv``, ``dot`` and their forms with an addend."""
     *addend, first, second = [arg for arg in call.args if isinstance(arg, Seen)]
-    for factor in [arg for arg in call.args if isinstance(arg, int | float)] + list(call.kwargs.values()):
-        if isinstance(factor, int | float) and factor != 1:
-            raise RefusedError(f"{name} with a factor other than 1")
+    _demand_no_factor(name, call)
     roundings = first.roundings + second.roundings + 1 + first.value.shape[-1]
     degree = first.degree.times(second.degree)
     for seen in addend:
@@ -139,24 +135,26 @@ def _matrix_product(name: str, call: Call) -> Effect:
 
 
 def _sum(name: str, call: Call) -> Effect:
-    """Follow sums and means, and scatters that accumulate."""
+    """Follow sums, and backward passes of gathers: several elements land on one."""
     source = call.args[0]
-    terms = call.on_terms()
-    count = max(1, source.value.numel() // max(1, call.result.numel()))
-    if name not in _EXACT_SUMS and call.exact:
-        raise RefusedError(f"{name} divides")
-    return _effect(call, terms, source.degree, source.roundings + count + 1)
+    count = float(call.on_ones().max()) if call.result.numel() else 0.0
+    return _effect(call, call.on_terms(), source.degree, source.roundings + count)
 
 
-def _accumulated(name: str, call: Call) -> Effect:
-    """Backward passes of gathers: several elements may land on one."""
+def _averaged(name: str, call: Call) -> Effect:
+    """Follow means and average pools, forward and backward: sums whose terms are divided by their number."""
+    _demand_floats(name, call)
     source = call.args[0]
-    overlap = math.ceil(source.value.numel() / max(1, call.result.numel()))
-    return _effect(call, call.on_terms(), source.degree, source.roundings + overlap + 1)
+    if name == "aten.mean":
+        count = source.value.numel() // max(1, call.result.numel())
+    else:  # no element of the result has more terms than one channel of the source has elements
+        count = math.prod(source.value.shape[-2:])
+    return _effect(call, call.on_terms(), source.degree, source.roundings + count + 2)
 
 
 def _index_put(name: str, call: Call) -> Effect:
-    target, _, values = call.args[:3]
+    target, values = call.args[0], call.seen[-1]
+    _demand_no_factor(name, call)
     degree = target.degree.join(values.degree)
     roundings = max(target.roundings, values.roundings) + values.value.numel()
     return _effect(call, call.on_terms(), degree, roundings)
@@ -164,7 +162,8 @@ def _index_put(name: str, call: Call) -> Effect:
 
 def _convolved(name: str, call: Call) -> Effect:
     source, weight, bias = call.args[:3]
-    reduction = weight.value.numel() // weight.value.shape[0]
+    per_output, per_input = _taps(weight.value, call.args[8])
+    reduction = per_input if call.args[6] else per_output
     roundings = source.roundings + weight.roundings + 1 + reduction
     degree = source.degree.times(weight.degree)
     if bias is not None:
@@ -177,10 +176,24 @@ def _convolution_backward(name: str, call: Call) -> Effect:
     wanted = call.args[-1]
     degrees = [grad.degree.times(weight.degree), grad.degree.times(source.degree), grad.degree]
     terms = [term for term in call.on_terms() if isinstance(term, Tensor)]
-    reduction = max(weight.value.numel() // weight.value.shape[1], grad.value.numel() // grad.value.shape[1])
+    per_output, per_input = _taps(weight.value, call.args[9])
+    reduction = max(
+        per_output if call.args[7] else per_input,
+        grad.value.numel() // grad.value.shape[1],
+        source.value.numel() // source.value.shape[1],
+    )
     roundings = grad.roundings + max(source.roundings, weight.roundings) + 1 + reduction
     chosen = [degree for degree, want in zip(degrees, wanted, strict=True) if want]
     return Effect(terms, chosen, roundings)
+
+
+def _taps(weight: Tensor, groups: int) -> tuple[int, int]:
+    """Count the products that meet in an output, and those that an input takes part in.
+
+    A transposed convolution has the two exchanged.
+    """
+    first, second = weight.shape[:2]
+    return weight.numel() // first, weight.numel() // (second * groups)
 
 
 # --- functions that are no polynomials -------------------------------------------------------
@@ -188,11 +201,14 @@ def _convolution_backward(name: str, call: Call) -> Effect:
 
 def _divided(name: str, call: Call) -> Effect:
     _demand_floats(name, call)
+    if call.kwargs.get("rounding_mode") is not None:
+        raise RefusedError(f"{name} rounds to integers")
     top, bottom = call.args[0], call.args[1]
     if not isinstance(bottom, Seen):
-        return _effect(call, top.terms / abs(bottom), top.degree, top.roundings + 1)
+        return _effect(call, top.terms / abs(bottom), top.degree, top.roundings + 2 + _roundings_of(bottom))
     size = bottom.value.abs().double()
-    roundings = top.roundings + 1 + _relative(call, bottom)
+    # Dividing by 1 − r instead of 1 makes the result larger by r + r² + …, hence twice.
+    roundings = top.roundings + 1 + 2 * _relative(call, bottom)
     return _effect(call, top.terms / size, top.degree.join(bottom.degree), roundings)
 
 
@@ -207,7 +223,7 @@ def _exponential(name: str, call: Call) -> Effect:
     """Exp and sigmoid: an absolute error ε of the argument is a relative error of at most e^ε − 1."""
     _demand_floats(name, call)
     source = call.args[0]
-    return _result(call, source.degree, _as_roundings(call, math.expm1(_error(call, source))) + 4)
+    return _result(call, source.degree, _as_roundings(call, _capped_expm1(_error(call, source))) + 4)
 
 
 def _softmax(name: str, call: Call) -> Effect:
@@ -300,7 +316,10 @@ def _degree_of(factor: Any) -> Degree:
 
 
 def _roundings_of(factor: Any) -> float:
-    return factor.roundings if isinstance(factor, Seen) else 0.0
+    """Return the roundings of a tensor or of a number; one that is no integer is rounded to the dtype."""
+    if isinstance(factor, Seen):
+        return factor.roundings
+    return 0.0 if float(factor).is_integer() else 1.0
 
 
 def _terms_of(call: Call, factor: Any) -> Any:
@@ -311,30 +330,22 @@ def _terms_of(call: Call, factor: Any) -> Any:
 
 
 def _with_constant(degree: Degree, value: float) -> Degree:
-    return degree if value == 0 or math.isinf(value) else degree.join(Degree())
+    return degree if value == 0 else degree.join(Degree())
 
 
-def _mask(leaf: Any) -> Any:
-    if isinstance(leaf, Seen) and not leaf.is_constant:
-        raise RefusedError("a mask depends on the data")
-    return leaf.value if isinstance(leaf, Seen) else leaf
-
-
-def _finite(terms: Tensor) -> Tensor:
-    return torch.where(torch.isinf(terms), 0.0, terms)
+def _finite(terms: Any) -> Any:
+    return terms if isinstance(terms, Tensor) or math.isfinite(terms) else 0.0
 
 
 def _demand_integer(call: Call, value: float) -> None:
-    if call.exact and value != int(value):
+    if call.exact and not float(value).is_integer():
         raise RefusedError(f"{call.op.overloadpacket} with the coefficient {value}, which is no integer")
 
 
-def _demand_same_kind(call: Call) -> None:
-    """Refuse a cast to integers, which is no polynomial, and one to another float, which may round."""
-    source = call.args[0].value
-    if source.is_floating_point() and (call.exact or not call.result.is_floating_point()):
-        if call.result.dtype != source.dtype and not call.args[0].is_constant:
-            raise RefusedError(f"a cast from {source.dtype} to {call.result.dtype}")
+def _demand_no_factor(name: str, call: Call) -> None:
+    factors = [call.kwargs.get(factor, 1) for factor in ("alpha", "beta")]
+    if any(factor != 1 for factor in factors):
+        raise RefusedError(f"{name} with a factor other than 1")
 
 
 def _demand_floats(name: str, call: Call) -> None:
@@ -346,17 +357,15 @@ def _table(rules: Mapping[Callable[..., Effect], str]) -> dict[str, Rule]:
     return {f"aten.{name}": rule for rule, names in rules.items() for name in names.split()}
 
 
-_EXACT_SUMS = frozenset({"aten.sum", "aten.col2im", "aten.trace"})
-
 RULES: Mapping[str, Rule] = _table(
     {
         _moved: """
-            view _unsafe_view reshape expand permute transpose t squeeze unsqueeze slice select clone
-            contiguous cat stack as_strided unfold diagonal diag_embed flip roll repeat unbind split
+            view _unsafe_view expand permute transpose t squeeze unsqueeze slice select clone
+            cat stack as_strided unfold diagonal diag_embed flip roll repeat unbind split
             split_with_sizes detach alias slice_backward select_backward slice_scatter select_scatter
-            index index_select gather im2col lift_fresh _to_copy tril triu movedim constant_view
-            reflection_pad1d reflection_pad2d replication_pad1d replication_pad2d view_as_real
-            narrow unsafe_split chunk pixel_shuffle pixel_unshuffle channel_shuffle diagonal_backward
+            index index_select gather im2col lift_fresh _to_copy tril triu
+            reflection_pad1d reflection_pad2d replication_pad1d replication_pad2d
+            unsafe_split pixel_shuffle pixel_unshuffle channel_shuffle diagonal_backward
         """,
         _overwritten: "copy_",
         _constant: "zeros_like ones_like new_zeros new_ones zero_ new_full full_like arange zeros ones full",
@@ -369,11 +378,11 @@ RULES: Mapping[str, Rule] = _table(
         _negated: "neg",
         _fused_product: "addcmul addcmul_",
         _matrix_product: "mm bmm mv dot addmm baddbmm addmv",
-        _sum: "sum mean col2im avg_pool2d _adaptive_avg_pool2d adaptive_avg_pool2d trace",
-        _accumulated: """
-            unfold_backward reflection_pad2d_backward replication_pad2d_backward reflection_pad1d_backward
-            replication_pad1d_backward avg_pool2d_backward _adaptive_avg_pool2d_backward
+        _sum: """
+            sum col2im trace unfold_backward reflection_pad2d_backward replication_pad2d_backward
+            reflection_pad1d_backward replication_pad1d_backward
         """,
+        _averaged: "mean avg_pool2d _adaptive_avg_pool2d avg_pool2d_backward _adaptive_avg_pool2d_backward",
         _index_put: "index_put index_put_ _index_put_impl_ index_add scatter_add",
         _convolved: "convolution",
         _convolution_backward: "convolution_backward",

@@ -6,6 +6,7 @@ edits and the copies that autograd makes of saved tensors need no rule of their 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -29,11 +30,12 @@ class RefusedError(Exception):
 class Layer:
     """What is known of one storage.
 
-    terms: a bound of the sum of absolute terms, element by element. roundings: how many roundings an
-    element has gone through, in units of the roundoff.
+    terms: a bound of the sum of absolute terms, element by element; NaN where nothing was written yet.
+    roundings: how many roundings an element has gone through, in units of the roundoff.
     """
 
     storage: StorageWeakRef
+    dtype: torch.dtype
     terms: Tensor
     degree: Degree
     roundings: float
@@ -87,21 +89,26 @@ class Call:
 
     def on_terms(self) -> Any:
         """Run the same operation on the shadows in place of the values."""
-        return self.op(*tree_map(_terms, self.args), **self._kwargs())
+        return self._on(_terms)
 
-    def _kwargs(self) -> dict[str, Any]:
+    def on_ones(self) -> Any:
+        """Run the same operation on ones: where it sums, the result is the number of terms."""
+        return self._on(lambda leaf: torch.ones_like(leaf.terms) if _is_float(leaf) else _terms(leaf))
+
+    def _on(self, view: Callable[[Any], Any]) -> Any:
         # The shadows are float64 whatever dtype the program asks for.
-        return {name: tree_map(_terms, value) for name, value in self.kwargs.items() if name != "dtype"}
+        kwargs = {name: tree_map(view, value) for name, value in self.kwargs.items() if name != "dtype"}
+        return self.op(*tree_map(view, self.args), **kwargs)
+
+
+def _is_float(leaf: Any) -> bool:
+    return isinstance(leaf, Seen) and leaf.value.is_floating_point()
 
 
 def _terms(leaf: Any) -> Any:
     if not isinstance(leaf, Seen):
         return leaf
-    if leaf.value.is_floating_point():
-        return leaf.terms
-    if not leaf.is_constant:
-        raise RefusedError("an index or a mask depends on the data")
-    return leaf.value
+    return leaf.terms if _is_float(leaf) else leaf.value
 
 
 class Shadow(TorchDispatchMode):
@@ -110,6 +117,7 @@ class Shadow(TorchDispatchMode):
     rules: operation name (``aten.mul``) to rule. unit: the unit roundoff, zero where only degrees and
     terms are wanted. exact: demand integer constants and refuse every operation
     on inputs that has no rule; such a program computes a polynomial with integer coefficients.
+    ``operations`` lists what was called, with every argument that is no tensor.
     """
 
     def __init__(self, rules: Mapping[str, Rule], *, unit: float = 0.0, exact: bool = True) -> None:
@@ -132,9 +140,9 @@ class Shadow(TorchDispatchMode):
 
     def see(self, tensor: Tensor) -> Seen:
         """Return what is known of a tensor; one that was never seen is a constant."""
-        layer = self._layers.get(_key(tensor))
-        if layer is None:
-            return self._constant(tensor)
+        layer = self._layers.get(_key(tensor)) or self._add_constant(tensor)
+        if layer.dtype != tensor.dtype:
+            raise RefusedError(f"memory is written as {layer.dtype} and read as {tensor.dtype}")
         terms = layer.terms.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
         return Seen(tensor, terms, layer.degree, layer.roundings)
 
@@ -157,7 +165,7 @@ class Shadow(TorchDispatchMode):
 
     def _follow(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         name = str(func.overloadpacket)
-        self.operations.append(name)
+        self.operations.append(f"{name}{_plain_arguments(args, kwargs)}")
         if torch.Tag.nondeterministic_seeded in func.tags:
             raise RefusedError(f"{name} draws random numbers")
         see = self._look
@@ -166,8 +174,12 @@ class Shadow(TorchDispatchMode):
         call = Call(func, seen_args, seen_kwargs, result, self._unit, self._exact)
         self._note_backend(name, args)
         outputs = [leaf for leaf in tree_flatten(result)[0] if isinstance(leaf, Tensor)]
+        if func._schema.is_mutable:
+            _demand_returned(name, func, args, kwargs, outputs)
         if func._schema.is_mutable or any(_key(out) not in self._layers for out in outputs):
             self._apply(name, call, outputs)
+        if any(not seen.is_constant for seen in call.seen):
+            _demand_kept(name, outputs)
         return result
 
     def _look(self, leaf: Any) -> Any:
@@ -178,37 +190,50 @@ class Shadow(TorchDispatchMode):
         for index, out in enumerate(outputs):
             terms = effect.terms[index]
             if terms is not None:
-                self._write(out, terms, effect.degrees[index], effect.roundings)
+                largest = self._write(out, terms, effect.degrees[index], effect.roundings)
+                if math.isnan(largest) and not _may_leave_unwritten(name, call):
+                    raise RefusedError(f"{name} reads memory that was never written")
 
     def _effect(self, name: str, call: Call, outputs: list[Tensor]) -> Effect:
         rule = self._rules.get(name)
         constant = all(seen.is_constant for seen in call.seen)
+        if rule is not None and (name in UNWRITTEN or name in OVERWRITES):
+            return rule(name, call)
         if constant and (self._exact or rule is None or not call.seen):
-            for out in outputs:
-                self._demand_integers(out)
-            return Effect([out.double().abs() for out in outputs], [Degree.of(out) for out in outputs], 0.0)
+            return self._constants(name, call, outputs)
         if rule is None:
             raise RefusedError(f"{name} has no rule")
         return rule(name, call)
 
-    def _constant(self, tensor: Tensor) -> Seen:
-        self._demand_integers(tensor)
-        self._write(tensor, tensor.double().abs(), Degree.of(tensor), 0.0)
-        self.constants.append(tensor.clone())
-        return self.see(tensor)
+    def _constants(self, name: str, call: Call, outputs: list[Tensor]) -> Effect:
+        """Constants made of constants are read from the program itself."""
+        if any(_is_unwritten(seen.terms) for seen in call.seen):
+            raise RefusedError(f"{name} reads memory that was never written")
+        if self._exact:
+            for out in outputs:
+                demand_integers(out)
+        roundings = max(map(_constant_roundings, outputs), default=0.0)
+        return Effect([_size(out) for out in outputs], [Degree.of(out) for out in outputs], roundings)
 
-    def _demand_integers(self, tensor: Tensor) -> None:
-        if self._exact and tensor.is_floating_point() and not torch.equal(tensor, tensor.round()):
-            raise RefusedError("a constant of the program is no integer")
+    def _add_constant(self, tensor: Tensor) -> Layer:
+        """Note a tensor that was made elsewhere, with all of its storage: other views of it may follow."""
+        count = tensor.untyped_storage().nbytes() // tensor.element_size()
+        whole = tensor.detach().as_strided((count,), (1,), 0)
+        if self._exact:
+            demand_integers(whole)
+        self._write(whole, _size(whole), Degree.of(whole), _constant_roundings(whole))
+        self.constants.append(whole.clone())
+        return self._layers[_key(tensor)]
 
-    def _write(self, tensor: Tensor, terms: Tensor, degree: Degree, roundings: float) -> None:
+    def _write(self, tensor: Tensor, terms: Tensor, degree: Degree, roundings: float) -> float:
+        """Note what is known of a tensor and return its largest terms, NaN where some were never written."""
         self.highest_degree = max(self.highest_degree, degree.total)
-        if terms.numel():
-            self.largest = max(self.largest, float(terms.max()))
+        largest = float(terms.max()) if terms.numel() else 0.0
+        self.largest = max(self.largest, float(terms.nan_to_num().max()) if math.isnan(largest) else largest)
         layer = self._layers.get(_key(tensor))
         if layer is None:
             self._add_layer(tensor, terms, degree, roundings)
-            return
+            return largest
         if tensor.numel() == layer.terms.numel():
             layer.degree, layer.roundings = degree, roundings
         else:
@@ -217,6 +242,7 @@ class Shadow(TorchDispatchMode):
         view = layer.terms.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
         if view.data_ptr() != terms.data_ptr() or view.stride() != terms.stride():
             view.copy_(terms)
+        return largest
 
     def _add_layer(self, tensor: Tensor, terms: Tensor, degree: Degree, roundings: float) -> None:
         self._forget_freed()
@@ -225,7 +251,7 @@ class Shadow(TorchDispatchMode):
         blank = torch.empty if tensor.numel() == count else torch.zeros
         flat = blank(count, dtype=torch.float64, device=tensor.device)
         flat.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset()).copy_(terms)
-        self._layers[_key(tensor)] = Layer(StorageWeakRef(storage), flat, degree, roundings)
+        self._layers[_key(tensor)] = Layer(StorageWeakRef(storage), tensor.dtype, flat, degree, roundings)
 
     def _forget_freed(self) -> None:
         # The weak reference keeps the storage's identity from being used again, so no later tensor
@@ -240,12 +266,75 @@ class Shadow(TorchDispatchMode):
             self.backends.add(backend.name)
 
 
+# The first make memory that holds nothing yet; the second replace whatever their target held.
+UNWRITTEN = frozenset(f"aten.{name}" for name in ("empty", "empty_like", "new_empty", "new_empty_strided"))
+OVERWRITES = frozenset({"aten.copy_", "aten.fill_", "aten.zero_"})
+
+
+def _may_leave_unwritten(name: str, call: Call) -> bool:
+    """Whether an operation may give memory that holds nothing: a new one, or one that edits a part of it."""
+    return name in UNWRITTEN or bool(call.op._schema.is_mutable)
+
+
+def _is_unwritten(terms: Tensor) -> bool:
+    return bool(terms.isnan().any())
+
+
+def _demand_returned(
+    name: str, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], outputs: list[Tensor]
+) -> None:
+    """Refuse an operation that edits a tensor which it does not return."""
+    named = dict(zip((argument.name for argument in func._schema.arguments), args, strict=False))
+    returned = set(map(_key, outputs))
+    for argument in func._schema.arguments:
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            edited = tree_flatten(kwargs.get(argument.name, named.get(argument.name)))[0]
+            if any(isinstance(leaf, Tensor) and _key(leaf) not in returned for leaf in edited):
+                raise RefusedError(f"{name} edits a tensor that it does not return")
+
+
+def _demand_kept(name: str, outputs: list[Tensor]) -> None:
+    """Refuse an operation on the data whose result is no tensor, or is one of another dtype."""
+    if not outputs:
+        raise RefusedError(f"{name} carries data out of torch")
+    for out in outputs:
+        if out.dtype != torch.float64:
+            raise RefusedError(f"{name} turns the data into {out.dtype}")
+
+
+def demand_integers(constant: Tensor) -> None:
+    """Refuse a constant that is no integer."""
+    if constant.is_floating_point() and not torch.equal(constant, constant.round().nan_to_num()):
+        raise RefusedError("a constant of the program is no integer")
+
+
+def _size(constant: Tensor) -> Tensor:
+    """Return the terms of a constant; an infinite one marks what a softmax leaves out, without error."""
+    if bool(constant.isnan().any()):
+        raise RefusedError("a constant of the program is not a number")
+    return torch.where(constant.isinf(), 0.0, constant.double().abs())
+
+
+def _constant_roundings(constant: Tensor) -> float:
+    """Count the roundings of a constant: four cover what computes it and what casts it."""
+    if not constant.is_floating_point() or torch.equal(constant, constant.round()):
+        return 0.0
+    return 4.0
+
+
+def _plain_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Any]:
+    """Return the arguments that are no tensors, as text."""
+    leaves = tree_flatten((args, dict(kwargs)))[0]
+    return [repr(leaf) for leaf in leaves if not isinstance(leaf, Tensor)]
+
+
 class _Escapes(TorchFunctionMode):
     """Refuses calls that carry data out of torch, where no rule could follow it."""
 
     _NAMES = frozenset(
         {"numpy", "tolist", "item", "__array__", "data_ptr", "__dlpack__", "__float__", "__int__", "__bool__"}
-        | {"__index__", "__complex__", "untyped_storage", "storage", "numpy_force", "__iter_numpy__"}
+        | {"__index__", "__complex__", "untyped_storage", "storage", "__repr__", "__format__"}
+        | {"__deepcopy__", "__reduce_ex__"}
     )
 
     def __torch_function__(
