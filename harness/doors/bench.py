@@ -38,7 +38,9 @@ class Bench:
     plan: Plan = field(default_factory=Plan)
     run: MeasuringRun | None = None
     page: str = ""
+    shows_progress: bool = False
     _progress: Progress | None = None
+    _asked: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, config: pytest.Config, project: Project) -> Bench:
@@ -112,10 +114,12 @@ class Bench:
         ) as run:
             self.run = run
             self._attach_pytest_benchmark(run.folder)
+            self._asked = [_name(item) for item in items if _kind(item) == "test_speed"]
             self._start_progress(items)
             try:
                 yield
             finally:
+                self.shows_progress = False
                 self.page = run.write_page()
 
     def _attach_pytest_benchmark(self, folder: Path) -> None:
@@ -136,6 +140,7 @@ class Bench:
         # Said at once, so that a run that is killed can be resumed.
         reporter.write_line(f"run   {_shown(self.run.folder)}")
         self._progress = Progress(reporter, [_kind(item) for item in items])
+        self.shows_progress = True
 
     def begin(self, item: pytest.Item) -> None:
         """Show what is under way."""
@@ -190,14 +195,14 @@ class Bench:
         return f"No {BENCHMARK_NAME} was written: {reason}."
 
     def _resume_line(self) -> str:
-        """Say how to measure what has no record yet, with the options that this run had."""
+        """Say how to measure what was asked for and has no record yet, with the options that this run had."""
         assert self.run is not None
-        missing = [case for case in self.plan.cases if str(case.id) not in self.run.writer.finished]
+        missing = [name for name in self._asked if name not in self.run.writer.finished]
         if not missing:
             return ""
         arguments = _without_run([str(argument) for argument in self.config.invocation_params.args])
         command = shlex.join(["pytest", *arguments, f"--bench-run={_shown(self.run.folder)}"])
-        return resume_line(len(missing), len(self.plan.cases), command)
+        return resume_line(len(missing), len(self._asked), command)
 
 
 def _name(item: pytest.Item) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import sys
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +103,27 @@ def _tools() -> list[Finding]:
     return [_finding("C++ compiler", compiler or "absent", advice)]
 
 
+def _libraries() -> list[Finding]:
+    return [_library(module, package, loss) for module, package, loss in _OPTIONAL]
+
+
+def _library(module: str, package: str, loss: str) -> Finding:
+    if importlib.util.find_spec(module) is None:
+        return _finding(package, "absent", f"{loss}: pip install {package}")
+    try:
+        return _finding(package, version(package))
+    except PackageNotFoundError:  # the same module may come from a distribution of another name
+        return _finding(package, "of unknown version")
+
+
+# What a run can do without, and what it then lacks.
+_OPTIONAL = (
+    ("pytest_benchmark", "pytest-benchmark", "no benchmark.json will be written"),
+    ("fvcore", "fvcore", "one witness of the MACs will be missing"),
+    ("pynvml", "nvidia-ml-py", "energy and the names of GPUs will be missing"),
+)
+
+
 _CHECKS: tuple[Callable[[], list[Finding]], ...] = (
     _machine,
     _cuda,
@@ -108,5 +131,6 @@ _CHECKS: tuple[Callable[[], list[Finding]], ...] = (
     _frequency,
     _allocator,
     _tools,
+    _libraries,
     _noise,
 )

@@ -201,9 +201,9 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 
 def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, str] | None:
-    """Print no letters between the lines of progress, which say more."""
+    """Print no letters between the lines of progress, which say more; in pytest's summary it has its say."""
     bench = config.stash.get(_BENCH, None)
-    if bench is None or bench.run is None or "sameop" not in report.keywords or report.when != "call":
+    if bench is None or not bench.shows_progress or "sameop" not in report.keywords or report.when != "call":
         return None
     return (report.outcome, "", "") if report.outcome in ("passed", "failed") else None
 

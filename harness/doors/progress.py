@@ -73,10 +73,11 @@ class Progress:
         if self.done < self._total:
             line += f" ({self.time_left()} left)"
         if self.screen.isatty:
-            self.screen.rewrite("", erase=True)
+            self.screen.rewrite(line, erase=True)
+            self.screen.write_line("")
         else:
             self.screen.ensure_newline()
-        self.screen.write_line(line)
+            self.screen.write_line(line)
 
     def time_left(self) -> str:
         """Estimate the remaining time as minutes and seconds."""

@@ -53,10 +53,14 @@ def doctor_table(findings: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
+_NAMES = ("operator", "claim", "comparison")
+
+
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        # Names are copied into commands: they stay on one line.
+        table.add_column(column, overflow="fold", no_wrap=column in _NAMES)
     return table
 
 

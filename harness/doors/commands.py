@@ -1,0 +1,172 @@
+"""What each ``sameop`` command does; a command returns its exit code or raises one sentence."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from harness.paper.errors import Exit, SameopError
+
+app = typer.Typer(
+    name="sameop",
+    help="Are two neural operators the same function, and what does each cost?",
+    add_completion=False,
+    no_args_is_help=False,
+    pretty_exceptions_enable=False,
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+_FORMATS = {".html": "html", ".csv": "csv", ".md": "markdown", ".tex": "latex"}
+# Tables that go into a file or a pipe are not bound to anyone's window.
+_WIDE = 160
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command that the arguments name.
+
+    Raises :class:`SameopError` for arguments that no command takes.
+    """
+    try:
+        return int(app(arguments, standalone_mode=False) or 0)
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    except Exception as error:
+        # Typer's parser raises its own or click's exceptions, depending on its version.
+        if not hasattr(error, "format_message"):
+            raise
+        message = f"{_sentence(error.format_message())} `sameop --help` lists commands and options."
+        raise SameopError(message) from None
+
+
+@app.command("list")
+def list_command(as_json: AsJson = False) -> int:
+    """List operators, implementations, workloads, claims and comparisons."""
+    from harness.bench.catalog import describe
+    from harness.doors.project import find_project
+    from harness.doors.tables import catalogue_tables
+
+    with _pages_kept_quiet():
+        description = describe(find_project(Path.cwd()).load())
+    if as_json:
+        return _print_json(description)
+    return _print_tables(catalogue_tables(description))
+
+
+@app.command()
+def prove(
+    claims: Annotated[list[str] | None, typer.Argument(help="Names of claims; all without one.")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Prove claims: verdict, level, shapes, numbers and refuted mutants."""
+    from harness.bench.proof.prover import prove as prove_claim
+    from harness.doors.messages import claim_failure, claim_line
+    from harness.doors.project import find_project
+    from harness.paper.record import ClaimRecord
+
+    with _pages_kept_quiet():
+        chosen = find_project(Path.cwd()).load().claims_named(claims or [])
+    code, results = Exit.PASS, []
+    for claim in chosen:
+        with _pages_kept_quiet():
+            result = prove_claim(claim)
+        results.append(result)
+        _say(claim_line(result))
+        if not ClaimRecord(claim.name, result).as_expected:
+            code = Exit.FAILED
+            _say(claim_failure(result))
+    if as_json:
+        _print_json({"claims": results})
+    return code
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders.", metavar="RUN ...")],
+    out: Annotated[Path, typer.Option("--out", help="The file to write: .html, .csv, .md or .tex.")],
+) -> int:
+    """Write the page or the tables of one or more runs."""
+    from harness.doors.project import load_renderer
+    from harness.paper.store import read_run
+
+    found = [read_run(folder) for folder in runs]
+    for run_found in found:
+        for sentence in run_found.damage:
+            _say(f"{run_found.folder}: {sentence}")
+    if out.suffix not in _FORMATS:
+        raise SameopError(f"--out {out} has an unknown ending: choose one of {', '.join(_FORMATS)}.")
+    text = load_renderer(_FORMATS[out.suffix])(found)
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SameopError(f"{out} cannot be written ({error.strerror}): name another file.") from None
+    _say(str(out))
+    return Exit.PASS
+
+
+@app.command()
+def compare(
+    before: Annotated[Path, typer.Argument(help="The earlier run folder.")],
+    after: Annotated[Path, typer.Argument(help="The later run folder.")],
+    as_json: AsJson = False,
+) -> int:
+    """Compare two runs case by case."""
+    from dataclasses import asdict
+
+    from harness.doors.tables import comparison_table
+    from harness.paper.compare import compare_runs, machine_difference
+    from harness.paper.store import read_run
+
+    first, second = read_run(before), read_run(after)
+    notice = machine_difference(first, second)
+    if notice:
+        _say(notice)
+    rows = compare_runs(first, second)
+    if as_json:
+        return _print_json({"machines_differ": notice, "cases": [asdict(row) for row in rows]})
+    return _print_tables([comparison_table(rows)])
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> int:
+    """Say what this machine can measure, what stands in the way, and what to do."""
+    from harness.doors.doctor import examine
+    from harness.doors.tables import doctor_table
+
+    findings = examine()
+    if as_json:
+        return _print_json({"findings": findings})
+    return _print_tables([doctor_table(findings)])
+
+
+def _pages_kept_quiet() -> contextlib.redirect_stdout[Any]:
+    """Send what pages print to standard error: standard output holds documents alone."""
+    return contextlib.redirect_stdout(sys.stderr)
+
+
+def _print_json(document: Mapping[str, Any]) -> int:
+    sys.stdout.write(json.dumps(document, indent=1, default=str) + "\n")
+    return Exit.PASS
+
+
+def _print_tables(tables: list[Any]) -> int:
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else _WIDE)
+    for table in tables:
+        console.print(table)
+    return Exit.PASS
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "?")) else text + "."
