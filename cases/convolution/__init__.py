@@ -1,0 +1,1 @@
+"""Convolutions with learned kernels: the same for every image and at every position."""

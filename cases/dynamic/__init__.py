@@ -1,0 +1,1 @@
+"""Convolutions whose kernels depend on the image: mixed, decomposed or generated."""
