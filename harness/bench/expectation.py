@@ -45,6 +45,14 @@ class Expected:
 
 
 @dataclass(frozen=True)
+class Evaluation:
+    """What an implementation computed on the inputs of a check, or what it did that none may do."""
+
+    results: Tensors
+    misdeed: str | None = None
+
+
+@dataclass(frozen=True)
 class _Study:
     """The reference followed in float64: its values, the terms of every result, and its roundings."""
 
@@ -85,16 +93,57 @@ def bind(scope: Scope, implementation: Implementation, dims: Dims) -> Callable[[
 
 def evaluate(
     scope: Scope, implementation: Implementation, dims: Dims, device: str, expected: Expected
-) -> Tensors:
-    """Compute values and gradients on the inputs of a check."""
+) -> Evaluation:
+    """Compute values and gradients on the inputs of a check, and watch what else happens."""
     tensors = _draw(scope.inputs(dims), expected, device)
     before = {name: tensor.clone() for name, tensor in tensors.items()}
     cotangent = _cotangent(scope.output(dims), expected, next(iter(tensors.values())))
-    results = _differentiate(scope, dims, bind(scope, implementation, dims), tensors, cotangent)
+    function = bind(scope, implementation, dims)
+    _rehearse(function, tensors, differentiable(scope.inputs(dims), tensors))
+    state = _random_state(device)
+    results = _differentiate(scope, dims, function, tensors, cotangent)
     for name, tensor in tensors.items():
         if not torch.equal(tensor.detach(), before[name]):
-            results[f"input {name} after the call"] = tensor.detach()
+            return Evaluation(results, f"the implementation changes its input {name}")
+    # A compiler may draw random numbers of its own while it compiles.
+    if implementation.kind != "compiled" and not torch.equal(state, _random_state(device)):
+        return Evaluation(results, "the implementation draws random numbers")
+    return Evaluation(results)
+
+
+def _rehearse(function: Callable[[Tensors], Tensor], tensors: Tensors, names: list[str]) -> None:
+    """Call with other values in the same tensors, so that a result kept from a former call shows."""
+    values = {name: tensor.clone() for name, tensor in tensors.items()}
+    for tensor in tensors.values():
+        tensor.copy_(tensor.flatten().flip(0).view_as(tensor))
+    for name in names:
+        tensors[name].requires_grad_()
+    function(tensors)
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            tensor.copy_(values[name])
+
+
+def _random_state(device: str) -> Tensor:
+    return torch.cuda.get_rng_state(device) if device.startswith("cuda") else torch.get_rng_state()
+
+
+def _compute(scope: Scope, dims: Dims, device: str, expected: Expected) -> Tensors:
+    """Compute values and gradients by the reference."""
+    tensors = _draw(scope.inputs(dims), expected, device)
+    cotangent = _cotangent(scope.output(dims), expected, next(iter(tensors.values())))
+    results = _differentiate(scope, dims, bind(scope, scope.reference, dims), tensors, cotangent)
+    _demand_declared_shape(scope, dims, results)
     return results
+
+
+def _demand_declared_shape(scope: Scope, dims: Dims, results: Tensors) -> None:
+    declared, found = list(scope.output(dims)), list(results["output"].shape)
+    if declared != found:
+        raise SameopError(
+            f"{scope.operator.name}/{scope.name} declares an output of shape {declared} at {dims!r}, "
+            f"its reference computes {found}: correct `output`."
+        )
 
 
 def _differentiate(
@@ -104,13 +153,21 @@ def _differentiate(
     tensors: Tensors,
     cotangent: Tensor,
 ) -> Tensors:
-    """Return the output and the vector-Jacobian product with respect to every input that takes one."""
+    """Return the output and the vector-Jacobian product with respect to every input that takes one.
+
+    Only the output, where no gradient can be taken: it takes none, or has another shape than declared.
+    """
     names = differentiable(scope.inputs(dims), tensors)
     for name in names:
         tensors[name].requires_grad_()
     output = function(tensors)
+    if not isinstance(output, Tensor):
+        raise SameopError(
+            f"{scope.operator.name}/{scope.name} was computed as a {type(output).__name__}: "
+            "return one tensor."
+        )
     results = {"output": output.detach()}
-    if output.requires_grad:
+    if output.requires_grad and output.shape == cotangent.shape:
         wanted = [tensors[name] for name in names]
         found = torch.autograd.grad(output, wanted, cotangent, allow_unused=True)
         for name, gradient in zip(names, found, strict=True):
@@ -163,7 +220,7 @@ def _expect_integers(scope: Scope, dims: Dims, dtype: str, device: str) -> Expec
         rounding=rounding * analysis.majorant * float(magnitude) ** analysis.degree,
     )
     wide = replace(expected, dtype="float64")
-    expected.values = evaluate(scope, scope.reference, dims, device, wide)
+    expected.values = _compute(scope, dims, device, wide)
     expected.limits = {name: torch.zeros(()) for name in expected.values}
     return expected
 
@@ -192,7 +249,7 @@ def _expect_floats(
     try:
         study = _study(scope, dims, _unit(dtypes[-1]), device, blank)
     except RefusedError:
-        values = evaluate(scope, scope.reference, dims, device, blank)
+        values = _compute(scope, dims, device, blank)
         return {dtype: _unbounded(replace(blank, dtype=dtype, values=values)) for dtype in dtypes}
     return {dtype: _bounded(replace(blank, dtype=dtype), study) for dtype in dtypes}
 
@@ -200,12 +257,15 @@ def _expect_floats(
 def _bounded(expected: Expected, study: _Study) -> Expected:
     # Twice the bound: both sides may round, in different orders.
     share = 2 * gamma(study.roundings, _unit(expected.dtype))
-    limits = {name: share * terms for name, terms in study.terms.items()}
-    return replace(expected, values=study.values, limits=limits, informative=share <= _INFORMATIVE)
+    # Each operation may also underflow (Higham, section 2.1), but none that has only zeros to work on.
+    underflow = study.roundings * torch.finfo(getattr(torch, expected.dtype)).tiny
+    limits = {name: share * terms + underflow * (terms > 0) for name, terms in study.terms.items()}
+    informative = share <= _INFORMATIVE and all(bool(limit.isfinite().all()) for limit in limits.values())
+    return replace(expected, values=study.values, limits=limits, informative=informative)
 
 
 def _unbounded(expected: Expected) -> Expected:
-    """The reference has a step without a rule: only float64 is precise enough to judge by."""
+    """Limit what cannot be followed, for it has a step without a rule: only float64 can judge."""
     informative = expected.dtype == "float64"
     share = _UNBOUNDED_FLOAT64 if informative else 1.0
     limits = {name: share * value.abs().max() for name, value in expected.values.items()}
@@ -221,6 +281,7 @@ def _study(scope: Scope, dims: Dims, unit: float, device: str, wide: Expected) -
     shadow.track("cotangent", cotangent, cotangent.abs())
     with shadow:
         results = _differentiate(scope, dims, bind(scope, scope.reference, dims), tensors, cotangent)
+    _demand_declared_shape(scope, dims, results)
     seen = {name: shadow.see(result) for name, result in results.items()}
     return _Study(
         values=results,

@@ -38,7 +38,7 @@ def _compare_case(name: str, before: Record | None, after: Record | None) -> Com
         return Compared(name, Verdict.ONLY_BEFORE, "the second run has no such case")
     first, second = _latency(before), _latency(after)
     for which, record, reading in (("first", before, first), ("second", after, second)):
-        if reading is None or reading.value is None:
+        if reading is None or not reading.value:
             reason = record.reason or (reading.reason if reading else None) or "no latency was recorded"
             return Compared(name, Verdict.NO_NUMBER, f"{which} run: {reason}")
     assert first is not None

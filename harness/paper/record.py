@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Self
@@ -63,6 +65,12 @@ class Reading:
     facts: Facts = field(default_factory=dict)
     reason: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.value is not None and not math.isfinite(self.value):
+            object.__setattr__(self, "reason", f"the meter read {self.value}")
+            for number in ("value", "low", "high"):
+                object.__setattr__(self, number, None)
+
     @classmethod
     def missing(cls, unit: Unit, reason: str) -> Self:
         """Return a reading that has a reason in place of a value."""
@@ -98,7 +106,7 @@ class Record:
 
     def as_json(self) -> dict[str, Any]:
         """Return the record as one line of a run's ``records.jsonl``."""
-        return {"kind": "case", "schema": SCHEMA, "id": str(self.case), **asdict(self)}
+        return _writable({"kind": "case", "schema": SCHEMA, "id": str(self.case), **asdict(self)})
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> Self:
@@ -106,12 +114,7 @@ class Record:
 
         Raises :class:`SameopError` for a newer schema or a line that is no record.
         """
-        if line.get("schema", 0) > SCHEMA:
-            raise SameopError(
-                f"The record has schema {line['schema']}, this sameop reads up to {SCHEMA}: "
-                "read it with the version that wrote it, or a newer one."
-            )
-        try:
+        with _readable(line):
             return cls(
                 case=_build(CaseId, line["case"]),
                 status=Status(line["status"]),
@@ -123,8 +126,6 @@ class Record:
                 started=line.get("started", ""),
                 seconds=line.get("seconds", 0.0),
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise SameopError(f"The line is no record of sameop ({error}): leave it out.") from None
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,51 @@ class ClaimRecord:
 
     def as_json(self) -> dict[str, Any]:
         """Return the claim as one line of a run's ``records.jsonl``."""
-        return {"kind": "claim", "schema": SCHEMA, "name": self.name, "result": dict(self.result)}
+        return _writable({"kind": "claim", "schema": SCHEMA, "name": self.name, "result": dict(self.result)})
+
+    @classmethod
+    def from_json(cls, line: Mapping[str, Any]) -> Self:
+        """Read back what :meth:`as_json` wrote, or raise :class:`SameopError`."""
+        with _readable(line):
+            result = {**line["result"]}
+            for key in _CLAIM_KEYS:
+                if key not in result:
+                    raise KeyError(key)
+            return cls(line["name"], result)
+
+
+# What every reader of a claim relies on.
+_CLAIM_KEYS = ("expected", "verdict", "level", "evidence", "mutants")
+
+
+def _writable(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return content with every float that JSON lacks written as a word: ``"inf"``, ``"nan"``."""
+    return {name: _finite(value) for name, value in content.items()}
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return _writable(value)
+    return [_finite(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+@contextlib.contextmanager
+def _readable(line: Mapping[str, Any]) -> Iterator[None]:
+    """Refuse a line of a newer schema, and one that is not what it is read as."""
+    try:
+        schema = line.get("schema", 0)
+        if schema > SCHEMA:
+            raise SameopError(
+                f"The record has schema {schema}, this sameop reads up to {SCHEMA}: "
+                "read it with the version that wrote it, or a newer one."
+            )
+        yield
+    except KeyError as error:
+        raise SameopError(f"The line is no record of sameop (it lacks {error}): leave it out.") from None
+    except (TypeError, ValueError, AttributeError) as error:
+        raise SameopError(f"The line is no record of sameop ({error}): leave it out.") from None
 
 
 def _reading(line: Mapping[str, Any]) -> Reading:

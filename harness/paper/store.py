@@ -72,9 +72,14 @@ def read_run(folder: Path) -> Run:
     path = folder / RECORDS_NAME
     if not path.exists():
         return run
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        for number, line in enumerate(lines, start=1):
-            _read_line(run, number, line)
+    try:
+        with path.open(encoding="utf-8", errors="replace") as lines:
+            for number, line in enumerate(lines, start=1):
+                _read_line(run, number, line)
+    except OSError as error:
+        raise RunRefusedError(
+            f"{path} cannot be read ({error.strerror}): correct that, or name another run."
+        ) from None
     return run
 
 
@@ -82,10 +87,10 @@ def _read_line(run: Run, number: int, line: str) -> None:
     try:
         content = json.loads(line)
         if content.get("kind") == "claim":
-            run.claims.append(ClaimRecord(content["name"], content["result"]))
+            run.claims.append(ClaimRecord.from_json(content))
         else:
             run.records.append(Record.from_json(content))
-    except (ValueError, AttributeError, KeyError, TypeError):
+    except (ValueError, AttributeError):
         run.damage.append(f"{RECORDS_NAME} line {number} is not a whole record and was left out.")
     except SameopError as error:
         run.damage.append(f"{RECORDS_NAME} line {number} was left out. {error}")
@@ -107,11 +112,11 @@ def _read_header(folder: Path) -> Header:
                 "read it with the version that wrote it, or a newer one."
             )
         return Header(
-            identity=content["identity"],
-            machine=content["machine"],
-            catalogue=content["catalogue"],
+            identity={part: {**facts} for part, facts in content["identity"].items()},
+            machine={**content["machine"]},
+            catalogue={**content["catalogue"]},
             plan=tuple(content["plan"]),
-            left_out=tuple(content["left_out"]),
+            left_out=tuple({**entry} for entry in content["left_out"]),
             started=content["started"],
         )
     except (ValueError, KeyError, TypeError, AttributeError, OSError):
@@ -134,10 +139,16 @@ class RunWriter:
         return self.run.latest
 
     def append(self, record: Record | ClaimRecord) -> None:
-        """Write one line and force it to disk."""
-        self._records.write(json.dumps(record.as_json(), allow_nan=False, default=str) + "\n")
-        self._records.flush()
-        os.fsync(self._records.fileno())
+        """Write one line and force it to disk, or raise :class:`RunRefusedError`."""
+        try:
+            self._records.write(json.dumps(record.as_json(), allow_nan=False, default=str) + "\n")
+            self._records.flush()
+            os.fsync(self._records.fileno())
+        except OSError as error:
+            raise RunRefusedError(
+                f"The run in {self.folder} can no longer be written ({error.strerror}): make room, then name "
+                "it with --bench-run to go on."
+            ) from None
         if isinstance(record, Record):
             self.run.records.append(record)
         else:
@@ -152,7 +163,7 @@ def open_run(folder: Path, header: Header) -> Iterator[RunWriter]:
     set, holds something else, is being written by another process, or cannot be written.
     """
     try:
-        run = _create_or_resume(folder, header)
+        _create_unless_there(folder, header)
         records = (folder / RECORDS_NAME).open("a", encoding="utf-8")
     except OSError as error:
         raise RunRefusedError(
@@ -162,14 +173,13 @@ def open_run(folder: Path, header: Header) -> Iterator[RunWriter]:
     with records:
         _lock(records, folder)
         _drop_partial_line(folder / RECORDS_NAME)
-        yield RunWriter(folder, run, records)
+        yield RunWriter(folder, read_run(folder), records)
 
 
-def _create_or_resume(folder: Path, header: Header) -> Run:
+def _create_unless_there(folder: Path, header: Header) -> None:
     if (folder / HEADER_NAME).exists():
-        run = read_run(folder)
-        _require_same_identity(folder, run.header, header)
-        return run
+        _require_same_identity(folder, _read_header(folder), header)
+        return
     if folder.exists() and any(folder.iterdir()):
         raise RunRefusedError(
             f"{folder} is not empty and holds no {HEADER_NAME}: name a new folder, or one that holds a run."
@@ -178,7 +188,6 @@ def _create_or_resume(folder: Path, header: Header) -> Run:
     partial = folder / (HEADER_NAME + ".partial")
     partial.write_text(json.dumps(header.as_json(), indent=1, default=str), encoding="utf-8")
     partial.replace(folder / HEADER_NAME)
-    return Run(folder=folder, header=header)
 
 
 def _require_same_identity(folder: Path, found: Header, asked: Header) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -145,10 +146,15 @@ def _counterexample(claim: Claim, mutant: Mutant | None, d: Dims, outcome: Outco
         "shape": dict(d),
         "index": list(difference.index),
         "result": difference.result,
-        "left": difference.left,
-        "right": difference.right,
+        "left": _number(difference.left),
+        "right": _number(difference.right),
         "script": _script(claim, mutant, d, difference),
     }
+
+
+def _number(value: float) -> float | str:
+    """Return a number, or the word for one that JSON lacks."""
+    return value if math.isfinite(value) else str(value)
 
 
 def _script(claim: Claim, mutant: Mutant | None, d: Dims, difference: Difference) -> str:
