@@ -1,0 +1,102 @@
+"""Progress and the time that is left, by a fake clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from harness.doors.progress import Progress
+
+
+@dataclass
+class Screen:
+    """A screen that remembers what was written, rewritten lines marked with ``~``."""
+
+    isatty: bool
+    written: list[str] = field(default_factory=list)
+
+    def rewrite(self, line: str, *, erase: bool = False) -> None:
+        """Remember a line that replaces the current one."""
+        assert erase
+        self.written.append(f"~{line}")
+
+    def write_line(self, line: str) -> None:
+        """Remember a whole line."""
+        self.written.append(line)
+
+    def ensure_newline(self) -> None:
+        """Nothing is unfinished here."""
+
+
+@dataclass
+class Clock:
+    """A clock that a test moves."""
+
+    seconds: float = 0.0
+
+    def __call__(self) -> float:
+        """Read it."""
+        return self.seconds
+
+
+def steps(progress: Progress, clock: Clock, *taken: tuple[str, float]) -> None:
+    """Do steps of the given kinds that take the given seconds."""
+    for kind, seconds in taken:
+        progress.begin(f"a {kind}")
+        clock.seconds += seconds
+        progress.end(kind, f"a {kind} is done")
+
+
+def test_plain_lines_where_nobody_watches() -> None:
+    """In a log every finished step is one line with the time left; nothing is rewritten."""
+    screen, clock = Screen(isatty=False), Clock()
+    steps(Progress(screen, ["case"] * 3, clock), clock, ("case", 60), ("case", 62), ("case", 1))
+    assert screen.written == [
+        "[1/3] a case is done (2:00 left)",
+        "[2/3] a case is done (1:01 left)",
+        "[3/3] a case is done",
+    ]
+
+
+def test_one_line_is_rewritten_on_a_terminal() -> None:
+    """On a terminal the step under way is shown and then replaced by its end."""
+    screen, clock = Screen(isatty=True), Clock()
+    steps(Progress(screen, ["case"] * 2, clock, lambda: 80), clock, ("case", 5))
+    assert screen.written == ["~[0/2] a case …", "~[1/2] a case is done (0:05 left)", ""]
+
+
+def test_line_under_way_fits_the_terminal() -> None:
+    """A line that would wrap is cut, because what wraps cannot be rewritten."""
+    screen = Screen(isatty=True)
+    Progress(screen, ["case"], Clock(), lambda: 20).begin("a case with a long name")
+    assert screen.written == ["~[0/1] a case with …"]
+    assert len(screen.written[0]) == 20  # the mark and nineteen columns
+
+
+def test_each_kind_has_its_own_mean() -> None:
+    """Slow claims say nothing about how long quick cases take."""
+    clock = Clock()
+    progress = Progress(Screen(isatty=False), ["claim", "claim", *["case"] * 10], clock)
+    steps(progress, clock, ("claim", 100), ("claim", 100))
+    assert progress.time_left() == "16:40"  # no case has ended: the mean of all that has
+    steps(progress, clock, ("case", 2))
+    assert progress.time_left() == "0:18"
+
+
+def test_steps_of_an_earlier_session_do_not_count() -> None:
+    """What was found done and took no time does not make the rest look quick."""
+    clock = Clock()
+    progress = Progress(Screen(isatty=False), ["case"] * 4, clock)
+    progress.end("case", "found", worked=False)
+    assert progress.time_left() == "unknown time"
+    steps(progress, clock, ("case", 30))
+    assert progress.time_left() == "1:00"
+
+
+@pytest.mark.parametrize(("done", "shown"), [(0, "[ 0/12]"), (11, "[11/12]")])
+def test_counter_keeps_its_width(done: int, shown: str) -> None:
+    """Lines of progress stand below each other."""
+    screen = Screen(isatty=True)
+    Progress(screen, ["case"] * 12, Clock(), lambda: 80, done=done).begin("x")
+    assert screen.written == [f"~{shown} x …"]
