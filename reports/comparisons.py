@@ -123,4 +123,5 @@ def _remark(operators: list[str], places: Mapping[str, list[int | None]]) -> str
     moved = [name for name, (reference, best) in pairs.items() if reference != best]
     if not moved:
         return "By reference and by best form the operators rank alike."
-    return f"The ranking depends on the form: by best form instead of reference, {', '.join(moved)} moves."
+    verb = "moves" if len(moved) == 1 else "move"
+    return f"The ranking depends on the form: by best form instead of reference, {', '.join(moved)} {verb}."
