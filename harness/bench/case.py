@@ -75,9 +75,10 @@ def plan_cases(catalogue: Catalogue, selection: Selection) -> Plan:
             for scope in operator.scopes.values():
                 plan.cases.extend(_cases_of(operator, scope, device, selection.preset, catalogue, plan))
     if not plan.cases:
+        reasons = dict.fromkeys(entry["reason"] for entry in plan.left_out)
         raise NothingToMeasureError(
             f"No case is left for {selection.operator!r} on {selection.device} with the preset "
-            f"{selection.preset}: {'; '.join(entry['reason'] for entry in plan.left_out)}."
+            f"{selection.preset}: {'; '.join(reasons)}."
         )
     return plan
 
@@ -112,7 +113,7 @@ def _cases_of(
                 if dtype not in implementation.dtypes:
                     plan.leave_out(f"{name} in {dtype}", "the implementation does not support the dtype")
                     continue
-                for direction in _directions(implementation, preset, plan):
+                for direction in _directions(preset, plan):
                     yield Case(scope, implementation, workload, dtype, device, direction)
 
 
@@ -120,7 +121,9 @@ def _workloads(
     operator: Operator, scope: Scope, preset: Preset, catalogue: Catalogue, plan: Plan
 ) -> list[Workload]:
     """Quick takes one workload: where the operator meets others, the one on which they meet."""
-    if preset != "quick":
+    if not scope.workloads:
+        plan.leave_out(f"{operator.name}/{scope.name}", "the scope has no workload")
+    if preset != "quick" or not scope.workloads:
         return scope.workloads
     shared = (
         scope.workload(comparison.workload.name)
@@ -160,7 +163,7 @@ def _dtypes(preset: Preset) -> tuple[str, ...]:
     return ("float32",) if preset != "full" else ("float32", "bfloat16", "float16")
 
 
-def _directions(implementation: Implementation, preset: Preset, plan: Plan) -> tuple[str, ...]:
+def _directions(preset: Preset, plan: Plan) -> tuple[str, ...]:
     if preset == "quick":
         plan.leave_out("the direction training", "quick measures forward")
         return ("forward",)

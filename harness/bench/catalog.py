@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeGuard
 
 from harness.bench.claims import Claim
 from harness.bench.comparison import Comparison
+from harness.bench.dims import Workload
 from harness.bench.packages import load_package
-from harness.bench.pages import Operator
+from harness.bench.pages import Operator, Scope
 from harness.paper.errors import SameopError
 
 
@@ -52,23 +53,19 @@ class Catalogue:
     def add(self, value: object, place: str) -> None:
         """Add what a page declares; a second thing of the same kind and name is refused."""
         if isinstance(value, Operator):
-            if self._is_new("operator", value.name, value.place):
-                self.operators[value.name] = value
-        elif isinstance(value, Comparison):
-            if self._is_new("comparison", value.name, place):
-                self.comparisons[value.name] = value
-        elif (
-            _is_claim(value)
-            and value.__module__ == place
-            and self._is_new("claim", value.name, _place(value))
-        ):
+            self._demand_new("operator", value.name, value.place)
+            self.operators[value.name] = value
+        elif isinstance(value, Comparison) and self.comparisons.get(value.name) is not value:
+            self._demand_new("comparison", value.name, _file(place))
+            self.comparisons[value.name] = value
+        elif _is_claim(value) and value.__module__ == place:
+            self._demand_new("claim", value.name, f"{_file(place)}:{value.__qualname__}")
             self.claims[value.name] = value()
 
-    def _is_new(self, kind: str, name: str, place: str) -> bool:
+    def _demand_new(self, kind: str, name: str, place: str) -> None:
         known = self._places.setdefault((kind, name), place)
         if known != place:
             raise SameopError(f"Two pages declare the {kind} {name!r}, {known} and {place}: rename one.")
-        return True
 
 
 def load_catalogue(folders: Iterable[Path]) -> Catalogue:
@@ -91,8 +88,7 @@ def load_catalogue(folders: Iterable[Path]) -> Catalogue:
 def _pages(folder: Path) -> Iterator[tuple[Path, ModuleType]]:
     if not folder.is_dir():
         raise SameopError(
-            f"The case package {folder} does not exist: "
-            "correct `cases` in [tool.sameop] of pyproject.toml."
+            f"There is no case package {folder}: correct `cases` in [tool.sameop] of pyproject.toml."
         )
     # The name holds the place, so that two packages called `cases` can be loaded side by side.
     root = "sameop_pages_" + re.sub(r"\W", "_", str(folder.resolve()))
@@ -124,20 +120,30 @@ def _join_operators(catalogue: Catalogue, comparison: Comparison) -> None:
         operator = catalogue.operators.get(name)
         if operator is None or comparison.scope not in operator.scopes:
             raise SameopError(
-                f"The comparison {comparison.name!r} names {name}/{comparison.scope}, which no page declares: "
-                "correct the name, or add the page."
+                f"The comparison {comparison.name!r} names {name}/{comparison.scope}, "
+                "which no page declares: correct the name, or add the page."
             )
-        scope = operator.scopes[comparison.scope]
-        if all(workload.name != comparison.workload.name for workload in scope.workloads):
-            scope.workloads.append(comparison.workload_of(name))
+        _add_workload(operator.scopes[comparison.scope], comparison, comparison.workload_of(name))
 
 
-def _is_claim(value: object) -> bool:
+def _add_workload(scope: Scope, comparison: Comparison, workload: Workload) -> None:
+    """Add a shared workload to a scope, unless the scope has it already."""
+    known = next((found for found in scope.workloads if found.name == workload.name), None)
+    if known is None:
+        scope.workloads.append(workload)
+    elif known.dims != workload.dims:
+        raise SameopError(
+            f"The workload {workload.name!r} of the comparison {comparison.name!r} has {workload.dims!r}, "
+            f"but {known.dims!r} in {scope.operator.name}/{scope.name}: rename one."
+        )
+
+
+def _is_claim(value: object) -> TypeGuard[type[Claim]]:
     return isinstance(value, type) and issubclass(value, Claim) and hasattr(value, "name")
 
 
-def _place(claim: type) -> str:
-    return f"{sys.modules[claim.__module__].__file__}:{claim.__qualname__}"
+def _file(module: str) -> str:
+    return str(sys.modules[module].__file__)
 
 
 def describe(catalogue: Catalogue) -> dict[str, Any]:

@@ -70,7 +70,7 @@ class Claim:
         """Return the free variables and their shapes."""
         raise NotImplementedError
 
-    def given(self, d: Dims, *_: Any, **variables: Any) -> Arguments:
+    def given(self, d: Dims, *_: Any, **variables: Any) -> Arguments:  # noqa: ARG002  # for those who override
         """Derive what both sides receive."""
         return variables
 

@@ -131,7 +131,7 @@ class Operator:
         cost: Callable[[Dims], Cost],
         workloads: Iterable[Workload],
         proof_dims: Iterable[Dims],
-        options: Callable[[Dims], Mapping[str, Any]] = lambda d: {},
+        options: Callable[[Dims], Mapping[str, Any]] = lambda _: {},
         polynomial: bool = False,
         **properties: Any,
     ) -> Scope:
