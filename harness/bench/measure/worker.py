@@ -66,7 +66,7 @@ def run(job: Job, catalogue: Catalogue) -> None:
     except SameopError as error:
         content = _failed(str(error))
     except SystemExit as error:
-        content = _failed(f"It called sys.exit({error.code!r})")
+        content = _failed(f"It called sys.exit({error.code!r}).")
     except Exception as error:
         content = {**_failed(_sentence(error, catalogue)), "traceback": traceback.format_exc()}
     content["seconds"] = time.perf_counter() - started

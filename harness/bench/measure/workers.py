@@ -61,9 +61,7 @@ class Workers:
 
     def close(self) -> None:
         """End every process and remove the scratch files."""
-        if self._zygote:
-            self._zygote.kill()
-        self._zygote = None
+        self._end_zygote()
         self._scratch.cleanup()
 
     def start(self) -> None:
@@ -72,8 +70,14 @@ class Workers:
 
     def _living_zygote(self) -> _Process:
         if self._zygote is None or not self._zygote.is_alive:
+            self._end_zygote()
             self._zygote = self._launch("fork")
         return self._zygote
+
+    def _end_zygote(self) -> None:
+        if self._zygote:
+            self._zygote.kill()
+        self._zygote = None
 
     def run(self, job: Job) -> Mapping[str, Any]:
         """Do one job; a crash, a hang or an exception is a result with its status and reason."""

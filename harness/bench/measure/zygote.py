@@ -27,9 +27,6 @@ def main(arguments: list[str]) -> int:
     jobs, replies = _take_over_pipes()
     # A crash then names the line of the page, on standard error.
     faulthandler.enable()
-    # The first dispatch mode of a process imports this, in more than a second: once here, not per fork.
-    import torch._dynamo  # noqa: F401
-
     from harness.bench.catalog import Catalogue, load_catalogue
     from harness.bench.measure.worker import Job, run
     from harness.paper.errors import SameopError
@@ -39,6 +36,9 @@ def main(arguments: list[str]) -> int:
     except SameopError as error:
         _reply(replies, failed=str(error))
         return 1
+    # The first dispatch mode of a process imports this, in more than a second: once here, not per fork.
+    import torch._dynamo  # noqa: F401
+
     _reply(replies, ready=os.getpid(), threads=_thread_count())
 
     def work(line: str) -> None:
