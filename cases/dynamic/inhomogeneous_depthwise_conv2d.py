@@ -10,6 +10,7 @@ number of heads but passes them as channels per group, so every stage has 32 gro
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import product
 
 import torch
 import torch.nn.functional as F
@@ -188,8 +189,7 @@ def shifted(x: Tensor, kernel: Tensor) -> Tensor:
     total = x.new_zeros(B, G, C // G, H, W)
     # Unbound at once, the taps get their gradients in one tensor; indexed, each would fill one of its own.
     weights = kernel.reshape(B, G, 1, K * K, H, W).unbind(3)
-    for number, weight in enumerate(weights):
-        u, v = divmod(number, K)
+    for (u, v), weight in zip(product(range(K), range(K)), weights, strict=True):
         total.addcmul_(padded[..., u : u + H, v : v + W], weight)
     return total.view(B, C, H, W)
 

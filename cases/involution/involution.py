@@ -12,6 +12,7 @@ stride 2 the code generates kernels from a pooled map.
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import product
 
 import torch
 import torch.nn.functional as F
@@ -213,8 +214,7 @@ def shifted(x: Tensor, kernel: Tensor) -> Tensor:
     total = x.new_zeros(B, G, C // G, H, W)
     # Unbound at once, the taps get their gradients in one tensor; indexed, each would fill one of its own.
     weights = kernel.reshape(B, G, 1, U * V, H, W).unbind(3)
-    for number, weight in enumerate(weights):
-        u, v = divmod(number, V)
+    for (u, v), weight in zip(product(range(U), range(V)), weights, strict=True):
         total.addcmul_(padded[..., u : u + H, v : v + W], weight)
     return total.view(B, C, H, W)
 

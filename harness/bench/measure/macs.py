@@ -26,7 +26,7 @@ from harness.paper.units import Unit
 # Two counts are the same when they differ by less than this share.
 _SAME_WITHIN = 1e-3
 # fvcore counts these as well, at a cost per element of its own; they are elementwise, not MACs.
-_NO_PRODUCTS = ("aten::batch_norm", "aten::layer_norm", "aten::group_norm", "aten::adaptive_avg_pool2d")
+_NO_PRODUCTS = frozenset({"batch_norm", "layer_norm", "group_norm", "adaptive_avg_pool2d"})
 
 
 def read_macs(subject: Subject) -> Reading:
@@ -130,5 +130,5 @@ def _fvcore(function: Callable[[Tensors], Tensor], inputs: Tensors) -> float:
         logging.getLogger("fvcore").setLevel(logging.ERROR)
         analysis = FlopCountAnalysis(_AsModule(function, list(inputs)), tuple(inputs.values()))
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-        analysis.set_op_handle(**dict.fromkeys(_NO_PRODUCTS))
-        return float(analysis.total())
+        counts = analysis.by_operator()
+        return float(sum(count for name, count in counts.items() if name not in _NO_PRODUCTS))

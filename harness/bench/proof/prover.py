@@ -109,7 +109,7 @@ def _judge(claim: Claim, mutant: Mutant) -> dict[str, Any]:
     return {
         "name": mutant.name,
         "statement": mutant.statement,
-        "drops": mutant.drops,
+        "drops": claim.conditions.get(mutant.drops or ""),
         "expected": mutant.expected,
         "equivalent_because": mutant.reason,
         "verdict": verdict,
