@@ -90,14 +90,14 @@ def resume_line(missing: int, planned: int, command: str) -> str:
 
 
 def _group_lines(members: list[Record]) -> list[str]:
-    timed = sorted((_seconds(record), record) for record in members if _seconds(record) is not None)
+    timed = sorted((record for record in members if _seconds(record) is not None), key=_seconds)
     case = members[0].case
     head = f"{case.operator}/{case.scope} {case.workload} {case.dtype} {case.device} {case.direction}"
     lines = [head]
-    for seconds, record in timed:
+    for record in timed:
         latency, memory = record.readings["latency"], record.readings.get("memory")
         held = str(memory) if memory and memory.value is not None else "no memory"
-        factor = seconds / timed[0][0]
+        factor = _seconds(record) / _seconds(timed[0])
         lines.append(f"    {record.case.implementation:<16}{latency!s:>10}{factor:>8.2f}×{held:>12}")
     lines += [
         f"    {record.case.implementation:<16}{record.status}: {record.reason}"
