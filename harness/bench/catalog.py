@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
-import re
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
@@ -90,8 +90,8 @@ def _pages(folder: Path) -> Iterator[tuple[Path, ModuleType]]:
         raise SameopError(
             f"There is no case package {folder}: correct `cases` in [tool.sameop] of pyproject.toml."
         )
-    # The name holds the place, so that two packages called `cases` can be loaded side by side.
-    root = "sameop_pages_" + re.sub(r"\W", "_", str(folder.resolve()))
+    # The name stands for the place, so that two packages called `cases` can be loaded side by side.
+    root = "sameop_pages_" + hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]
     _importing(folder, load_package, folder, root)
     for path in sorted(folder.rglob("*.py")):
         if path.name.startswith("test_") or path.name == "conftest.py":
