@@ -85,7 +85,8 @@ class Claim:
     @property
     def statement(self) -> str:
         """The docstring as one paragraph."""
-        return " ".join((inspect.getdoc(type(self)) or "").split())
+        # Not inspect.getdoc: a claim does not inherit what another one states.
+        return " ".join((type(self).__doc__ or "").split())
 
     @property
     def mutants(self) -> list[Mutant]:
@@ -113,7 +114,7 @@ class Claim:
                     f"No mutant of {self.name} drops the condition {condition!r}: add one, or remove the "
                     "condition if nothing depends on it."
                 )
-        for condition in dropped - set(self.conditions):
+        for condition in sorted(dropped - set(self.conditions)):
             raise SameopError(
                 f"A mutant of {self.name} drops {condition!r}, which is no condition of the claim "
                 f"({', '.join(self.conditions) or 'it has none'}): name one of these."
