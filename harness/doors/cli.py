@@ -36,7 +36,8 @@ def _guarded(command: Callable[[], int]) -> Exit:
         _say(f"sameop: {error}")
         return error.exit
     except ModuleNotFoundError as error:
-        _say(f"sameop: This command needs {error.name}, which is not installed: pip install {error.name}.")
+        name = (error.name or str(error)).partition(".")[0]
+        _say(f"sameop: This command needs {name}, which is not installed: pip install {name}.")
         return Exit.USAGE
     except KeyboardInterrupt:
         _say("sameop: interrupted; what was finished is kept.")

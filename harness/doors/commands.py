@@ -34,7 +34,7 @@ def run(arguments: list[str]) -> int:
     Raises :class:`SameopError` for arguments that no command takes.
     """
     try:
-        return int(app(arguments, standalone_mode=False) or 0)
+        code = int(app(arguments, prog_name="sameop", standalone_mode=False) or 0)
     except typer.Abort:
         raise KeyboardInterrupt from None
     except Exception as error:
@@ -43,6 +43,10 @@ def run(arguments: list[str]) -> int:
             raise
         message = f"{_sentence(error.format_message())} `sameop --help` lists commands and options."
         raise SameopError(message) from None
+    if code == Exit.INTERRUPTED:
+        # Some versions of Typer return the code of Ctrl-C in place of raising anything.
+        raise KeyboardInterrupt
+    return code
 
 
 @app.command("list")
@@ -112,8 +116,8 @@ def report(
 
 @app.command()
 def compare(
-    before: Annotated[Path, typer.Argument(help="The earlier run folder.")],
-    after: Annotated[Path, typer.Argument(help="The later run folder.")],
+    before: Annotated[Path, typer.Argument(help="The earlier run folder.", metavar="BEFORE")],
+    after: Annotated[Path, typer.Argument(help="The later run folder.", metavar="AFTER")],
     as_json: AsJson = False,
 ) -> int:
     """Compare two runs case by case."""
