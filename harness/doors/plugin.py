@@ -214,8 +214,8 @@ class _Interruption:
     happened = False
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        """Tell Ctrl-C from pytest's own ways to stop."""
-        self.happened = isinstance(excinfo.value, KeyboardInterrupt)
+        """Tell Ctrl-C from pytest's own ways to stop, which are kinds of it."""
+        self.happened = excinfo.type is KeyboardInterrupt
 
 
 @pytest.hookimpl(trylast=True)
