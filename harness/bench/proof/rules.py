@@ -106,6 +106,17 @@ def _multiplied(name: str, call: Call) -> Effect:
     return _effect(call, terms, _degree_of(first).times(_degree_of(second)), roundings)
 
 
+def _powered(name: str, call: Call) -> Effect:
+    """Follow a small power: torch multiplies up to the third, higher ones may round in its library."""
+    source, exponent = call.args
+    if isinstance(exponent, Seen) or exponent not in (1, 2, 3):
+        shown = "of data" if isinstance(exponent, Seen) else exponent
+        raise RefusedError(f"{name} with the exponent {shown}")
+    power = int(exponent)
+    degree = reduce(Degree.times, [source.degree] * power)
+    return _effect(call, source.terms**power, degree, power * source.roundings + power - 1)
+
+
 def _negated(name: str, call: Call) -> Effect:
     source = call.args[0]
     return _effect(call, source.terms.clone(), source.degree, source.roundings)
@@ -375,6 +386,7 @@ RULES: Mapping[str, Rule] = _table(
         _chosen: "where",
         _added: "add add_ sub sub_ rsub",
         _multiplied: "mul mul_",
+        _powered: "pow",
         _negated: "neg",
         _fused_product: "addcmul addcmul_",
         _matrix_product: "mm bmm mv dot addmm baddbmm addmv",

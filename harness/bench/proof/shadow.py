@@ -192,7 +192,9 @@ class Shadow(TorchDispatchMode):
             if terms is not None:
                 largest = self._write(out, terms, effect.degrees[index], effect.roundings)
                 if math.isnan(largest) and not _may_leave_unwritten(name, call):
-                    raise RefusedError(f"{name} reads memory that was never written")
+                    unwritten = any(_is_unwritten(seen.terms) for seen in call.seen)
+                    why = "reads memory that was never written" if unwritten else "gives what is no number"
+                    raise RefusedError(f"{name} {why}")
 
     def _effect(self, name: str, call: Call, outputs: list[Tensor]) -> Effect:
         rule = self._rules.get(name)
