@@ -18,7 +18,7 @@ from harness.bench.claims import Claim
 from harness.bench.machine import torch_notice
 from harness.doors.measuring import BENCHMARK_NAME, MeasuringRun, open_measuring_run, write_benchmark_json
 from harness.doors.messages import claim_line, left_out_lines, record_line, resume_line, summary_lines
-from harness.doors.parameters import SpeedCheck, agreement_checks, cost_checks
+from harness.doors.parameters import agreement_checks, cost_checks
 from harness.doors.progress import Progress
 from harness.doors.project import Project
 from harness.doors.replay import ReplayTimer, RunFile
@@ -76,18 +76,15 @@ class Bench:
         return [claim for claim in claims if not self.measures or chosen.intersection(claim.operators)]
 
     def _speed_parameter(self, case: Case) -> Any:
-        check = SpeedCheck(case, ReplayTimer())
         marks = [pytest.mark.sameop]
-        if self._has_pytest_benchmark():
+        if self.config.pluginmanager.hasplugin("benchmark"):
             marks += [
-                pytest.mark.benchmark(timer=check.timer, group=str(case.id.group)),
+                pytest.mark.benchmark(timer=ReplayTimer(), group=str(case.id.group)),
                 # A case without a number leaves pytest-benchmark's fixture alone, on purpose.
                 pytest.mark.filterwarnings("ignore:Benchmark fixture was not used"),
             ]
-        return pytest.param(check, id=check.name, marks=marks)
-
-    def _has_pytest_benchmark(self) -> bool:
-        return bool(self.config.pluginmanager.hasplugin("benchmark"))
+        # A name and no object: pytest-benchmark writes parameters into its JSON.
+        return pytest.param(str(case.id), id=str(case.id), marks=marks)
 
     def adds_suite(self, config: pytest.Config) -> bool:
         """Whether the suite is collected although no file of the project asks for it."""
@@ -208,7 +205,8 @@ class Bench:
 def _name(item: pytest.Item) -> str:
     """Return the name of the case or claim that an item is about."""
     parameters = item.callspec.params if isinstance(item, pytest.Function) else {}
-    return str(next((value.name for value in parameters.values() if hasattr(value, "name")), item.name))
+    claim = parameters.get("sameop_claim")
+    return claim.name if isinstance(claim, Claim) else str(parameters.get("sameop_case", item.name))
 
 
 def _kind(item: pytest.Item) -> str:

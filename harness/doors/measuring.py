@@ -33,11 +33,12 @@ TIMEOUT_SECONDS = 300.0
 class MeasuringRun:
     """An open run folder with the processes that measure; finished cases are never measured again.
 
-    known: the cases and claims that earlier sessions finished.
+    cases: what it set out to measure, by id. known: the cases and claims that earlier sessions finished.
     """
 
     writer: RunWriter
     session: Session
+    cases: Mapping[str, Case]
     known: frozenset[str]
 
     @property
@@ -45,12 +46,12 @@ class MeasuringRun:
         """The run folder."""
         return self.writer.folder
 
-    def measure(self, case: Case) -> Record:
+    def measure(self, name: str) -> Record:
         """Return the record of a case, measuring it unless the run already holds it."""
-        known = self.writer.finished.get(str(case.id))
+        known = self.writer.finished.get(name)
         if known is not None:
             return known
-        record = self.session.measure(case)
+        record = self.session.measure(self.cases[name])
         self.writer.append(record)
         return record
 
@@ -101,7 +102,8 @@ def open_measuring_run(
         Workers(project.folders, threads, timeout_seconds) as workers,
     ):
         known = frozenset([*writer.finished, *(claim.name for claim in writer.run.claims)])
-        yield MeasuringRun(writer, Session(workers, selection.preset, threads), known)
+        cases = {str(case.id): case for case in plan.cases}
+        yield MeasuringRun(writer, Session(workers, selection.preset, threads), cases, known)
 
 
 def _header(project: Project, catalogue: Catalogue, plan: Plan, selection: Selection, threads: int) -> Header:

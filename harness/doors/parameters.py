@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from harness.bench.case import Case
 from harness.bench.catalog import Catalogue
 from harness.bench.dims import Dims, Workload
 from harness.bench.machine import device_missing
 from harness.bench.pages import Implementation, Scope
-from harness.doors.replay import ReplayTimer
 
 
 @dataclass(frozen=True)
@@ -42,19 +40,6 @@ class CostCheck:
         """A readable name."""
         workload = self.workload.name.replace("/", "-")
         return f"{self.scope.operator.name}/{self.scope.name}/{workload}"
-
-
-@dataclass(frozen=True)
-class SpeedCheck:
-    """One case to be measured, and the clock that replays its samples."""
-
-    case: Case
-    timer: ReplayTimer
-
-    @property
-    def name(self) -> str:
-        """The case id."""
-        return str(self.case.id)
 
 
 def agreement_checks(catalogue: Catalogue) -> Iterator[AgreementCheck]:

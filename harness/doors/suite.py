@@ -16,7 +16,7 @@ from harness.bench.claims import Claim
 from harness.bench.proof.prover import prove
 from harness.doors.measuring import MeasuringRun
 from harness.doors.messages import claim_failure
-from harness.doors.parameters import AgreementCheck, CostCheck, SpeedCheck
+from harness.doors.parameters import AgreementCheck, CostCheck
 from harness.doors.replay import replay
 from harness.paper.record import ClaimRecord
 
@@ -49,11 +49,14 @@ def test_cost(sameop_cost: CostCheck) -> None:
     assert cost.elements_written == math.prod(scope.output(dims))
 
 
-def test_speed(sameop_case: SpeedCheck, sameop_run: MeasuringRun, benchmark: Any) -> None:
+def test_speed(
+    request: pytest.FixtureRequest, sameop_case: str, sameop_run: MeasuringRun, benchmark: Any
+) -> None:
     """A case agrees with its reference before and after it is timed; its samples are replayed."""
-    record = sameop_run.measure(sameop_case.case)
+    record = sameop_run.measure(sameop_case)
     latency = record.readings.get("latency")
     if latency is None or latency.value is None:
         pytest.fail(f"{record.case}: {record.status}. {record.reason}", pytrace=False)
-    if benchmark is not None:
-        replay(benchmark, sameop_case.timer, latency.samples, {"sameop_case": str(record.case)})
+    marker = request.node.get_closest_marker("benchmark")
+    if marker is not None:
+        replay(benchmark, marker.kwargs["timer"], latency.samples, {"sameop_case": sameop_case})
