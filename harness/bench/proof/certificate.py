@@ -194,9 +194,7 @@ def _run(program: Program, inputs: Tensors, shadow: Shadow) -> Tensors:
 
 
 def _run_vjp(program: Program, inputs: Tensors, shadow: Shadow) -> Tensors:
-    with torch.no_grad():
-        outputs = _named(program(inputs))
-    cotangents = _integers({name: tuple(out.shape) for name, out in outputs.items()}, _FOLLOWED, 99)
+    cotangents = _integers(_output_shapes(program, inputs), _FOLLOWED, 99)
     for name, cotangent in cotangents.items():
         shadow.track(f"cotangent of {name}", cotangent, 1.0)
     with shadow:
@@ -221,9 +219,15 @@ def _evaluate(program: Program, inputs: Tensors, magnitude: int, seed: int, *, v
         with torch.no_grad():
             return {name: out.clone() for name, out in _named(program(inputs)).items()}
     leaves = {name: tensor.requires_grad_() for name, tensor in inputs.items()}
+    cotangents = _integers(_output_shapes(program, inputs), magnitude, seed + 1_000_003)
+    return _gradients(program, leaves, cotangents)
+
+
+def _output_shapes(program: Program, inputs: Tensors) -> Shapes:
+    # On copies, so that a result which the program keeps for these very tensors is not met again.
     with torch.no_grad():
-        shapes = {name: tuple(out.shape) for name, out in _named(program(inputs)).items()}
-    return _gradients(program, leaves, _integers(shapes, magnitude, seed + 1_000_003))
+        outputs = _named(program({name: tensor.clone() for name, tensor in inputs.items()}))
+    return {name: tuple(out.shape) for name, out in outputs.items()}
 
 
 def _gradients(program: Program, inputs: Tensors, cotangents: Tensors) -> Tensors:

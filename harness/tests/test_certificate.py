@@ -1,0 +1,384 @@
+"""The certificate: true identities hold with their numbers, and no cheat passes."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from harness.bench.proof.certificate import Outcome, analyse, certify, first_difference, follow
+from harness.bench.proof.shadow import RefusedError
+from harness.paper.errors import SameopError
+
+SHAPES = {"x": (2, 4, 3, 5), "w": (4, 4)}
+Inputs = dict[str, Tensor]
+
+
+def mixing(t: Inputs) -> Tensor:
+    """Mix channels: y = w·x at every position."""
+    return torch.einsum("oc,bchw->bohw", t["w"], t["x"])
+
+
+def convolving(t: Inputs) -> Tensor:
+    """Mix channels by a 1×1 convolution."""
+    return F.conv2d(t["x"], t["w"][:, :, None, None])
+
+
+def against(right: Callable[[Inputs], Any], left: Callable[[Inputs], Any] = mixing) -> Outcome:
+    """Hold a program against mixing."""
+    return certify(left, right, SHAPES, seed=5)
+
+
+def test_a_true_identity_holds_with_its_numbers() -> None:
+    """Two ways to mix channels are one polynomial: values of degree two, and so their gradients."""
+    outcome = against(convolving)
+    assert (outcome.verdict, outcome.difference, outcome.reason) == ("holds", None, None)
+    values, gradients = outcome.evidence
+    assert (values.vjp, values.degree, gradients.vjp, gradients.degree) == (False, 2, True, 2)
+    assert values.magnitude == math.isqrt(2**53 // 4)  # four products meet in a value
+    assert gradients.magnitude == math.isqrt(2**53 // 30)  # thirty in a weight's gradient: 2 maps of 3×5
+    assert len(values.backends) == 1  # which kernel convolves is torch's choice
+
+
+def test_the_evidence_reaches_its_target() -> None:
+    """Trials are as many as the error probability needs, and no more; nothing can round."""
+    for evidence in against(convolving).evidence:
+        chance = math.log10(evidence.degree / (2 * evidence.magnitude + 1))
+        assert evidence.trials == math.ceil(-30 / chance)
+        assert evidence.log10_p == pytest.approx(evidence.trials * chance)
+        assert 0.99 < evidence.majorant_ratio <= 1
+
+
+def test_fewer_trials_say_less() -> None:
+    """The error probability is that of the trials which ran."""
+    outcome = certify(mixing, convolving, SHAPES, seed=5, trials=1)
+    assert [evidence.trials for evidence in outcome.evidence] == [1, 1]
+    assert all(-9 < evidence.log10_p < -6 for evidence in outcome.evidence)
+
+
+@pytest.mark.parametrize(("vjp", "majorant"), [(False, 4 * 4), (True, 2 * 4 * (2 * 3 * 5))])
+def test_degree_and_majorant_are_those_of_every_intermediate(vjp: bool, majorant: float) -> None:
+    """Mixing twice sums 4·4 products of three factors; the weight's gradient sums over both maps, twice."""
+
+    def twice(t: Inputs) -> Tensor:
+        return mixing({"w": t["w"] @ t["w"], "x": t["x"]})
+
+    found = analyse(twice, SHAPES, 0, vjp=vjp)
+    assert (found.degree, found.majorant) == (3, majorant)
+
+
+class WrongGradient(torch.autograd.Function):
+    """A right value with a wrong gradient."""
+
+    @staticmethod
+    def forward(context: Any, x: Tensor) -> Tensor:
+        """Copy."""
+        return x.clone()
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Tensor:
+        """Lose the gradient of the first element."""
+        (gradient,) = gradients
+        changed = gradient.clone()
+        changed.view(-1)[0] = 0
+        return changed
+
+
+def lost_gradient(t: Inputs) -> Tensor:
+    """Mix, with a part of the gradient lost."""
+    apply: Any = WrongGradient.apply
+    result: Tensor = apply(mixing(t))
+    return result
+
+
+def wrong_at_a_corner(t: Inputs) -> Tensor:
+    """Be off by one at one pixel of the border, in one channel of one image."""
+    result = mixing(t)
+    result[1, 3, 2, 4] += t["w"][0, 0]
+    return result
+
+
+def doubled_hook(t: Inputs) -> Tensor:
+    """Double a gradient by a hook."""
+    result = mixing(t)
+    if result.requires_grad:
+        result.register_hook(lambda gradient: 2 * gradient)
+    return result
+
+
+def wrong_while_recorded(t: Inputs) -> Tensor:
+    """Be right only where no gradient is asked for."""
+    return 2 * mixing(t) if torch.is_grad_enabled() else mixing(t)
+
+
+def fourth_call_is_wrong() -> Callable[[Inputs], Tensor]:
+    """Be right as often as it takes to be analysed."""
+    calls = itertools.count()
+    return lambda t: mixing(t) * 2 if next(calls) >= 3 else mixing(t)
+
+
+def one_in_a_billion(t: Inputs) -> Tensor:
+    """Differ by less than float32 can see."""
+    return mixing(t) * 2**20 + t["x"]
+
+
+def cached_by_identity() -> Callable[[Inputs], Tensor]:
+    """Compute once for every input tensor."""
+    kept: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def program(t: Inputs) -> Tensor:
+        if id(t["x"]) not in kept:
+            kept[id(t["x"])] = (t["x"], mixing(t).detach())
+        return kept[id(t["x"])][1]
+
+    return program
+
+
+REFUTED: dict[str, tuple[Callable[[Inputs], Any], str, float]] = {
+    "one pixel": (wrong_at_a_corner, "output", 1 / 120),
+    "a gradient": (lost_gradient, "gradient of x", 4 / 120),
+    "a hook": (doubled_hook, "gradient of x", 1.0),
+    "gradients asked for": (wrong_while_recorded, "gradient of x", 1.0),
+    "no gradients": (lambda t: mixing(t).detach(), "gradient of x", 1.0),
+    "no gradients recorded": (torch.no_grad()(mixing), "gradient of x", 1.0),
+    "no gradient of one factor": (lambda t: mixing({**t, "w": t["w"].detach()}), "gradient of w", 1.0),
+    "an input in place of the output": (lambda t: t["x"], "output", 1.0),
+    "a view of an input": (lambda t: t["x"].flip(1), "output", 1.0),
+    "transposed weights": (lambda t: mixing({**t, "w": t["w"].T}), "output", 1.0),
+    "a later call": (fourth_call_is_wrong(), "output", 1.0),
+    "an output kept without its gradient": (cached_by_identity(), "gradient of x", 1.0),
+    "another number of results": (lambda t: (mixing(t), mixing(t)), "number of results", 1.0),
+    "another shape": (lambda t: mixing(t)[:, :3], "size of the output along axis", 1.0),
+    "another number of axes": (lambda t: mixing(t).flatten(2), "number of axes of the output", 1.0),
+}
+
+
+@pytest.mark.parametrize("name", REFUTED)
+def test_a_wrong_program_is_refuted(name: str) -> None:
+    """One differing element of a value or of a gradient is enough, wherever it lies."""
+    program, result, share = REFUTED[name]
+    outcome = against(program)
+    assert (outcome.verdict, outcome.reason) == ("refuted", None)
+    assert outcome.difference is not None
+    assert outcome.difference.result == result
+    assert outcome.difference.share == pytest.approx(share, rel=0.2)
+
+
+def test_a_difference_below_float32_is_refuted() -> None:
+    """In float64 every integer below 2⁵³ counts."""
+    outcome = against(one_in_a_billion, lambda t: mixing(t) * 2**20)
+    assert outcome.verdict == "refuted"
+    assert outcome.difference is not None
+    assert outcome.difference.left == pytest.approx(outcome.difference.right, rel=1e-5)
+
+
+def test_a_difference_names_its_place() -> None:
+    """A counterexample is an index with both values."""
+    found = against(wrong_at_a_corner).difference
+    assert found is not None
+    assert found.index == (1, 3, 2, 4)
+    assert found.left != found.right
+
+
+def carried(t: Inputs) -> Tensor:
+    """Carry the data through a list."""
+    return mixing({**t, "x": torch.tensor(t["x"].tolist(), dtype=torch.float64)})
+
+
+def cached() -> Callable[[Inputs], Tensor]:
+    """Return what the former call computed."""
+    kept: list[Tensor] = []
+
+    def program(t: Inputs) -> Tensor:
+        kept.append(mixing(t).detach())
+        return kept[max(0, len(kept) - 2)]
+
+    return program
+
+
+def edited(t: Inputs) -> Tensor:
+    """Use the input as scratch memory."""
+    t["x"].mul_(2)
+    return mixing(t)
+
+
+def edited_unseen(t: Inputs) -> Tensor:
+    """Edit an input behind autograd's back."""
+    result = mixing(t)
+    t["x"].data.zero_()
+    return result
+
+
+def written_over(t: Inputs) -> Tensor:
+    """Give the input's memory for the result."""
+    result: Tensor = t["x"].detach().copy_(mixing(t))
+    return result
+
+
+def guarded(t: Inputs) -> Tensor:
+    """Be wrong for large inputs only."""
+    return -mixing(t) if t["x"].abs().max() > 1000 else mixing(t)
+
+
+BUFFER = torch.zeros(2, 4, 3, 5, dtype=torch.float64)
+BEHIND = BUFFER.numpy()
+
+
+def written_behind(t: Inputs) -> Tensor:
+    """Write known memory by something that torch does not see."""
+    BEHIND[:] = 0
+    BUFFER.mul_(1)
+    BEHIND[:] = 7
+    return BUFFER
+
+
+def random_factor(t: Inputs) -> Tensor:
+    """Multiply by a number that Python draws."""
+    return mixing(t) * next(NUMBERS)
+
+
+NUMBERS = itertools.count(2)
+OTHERWISE = "the program does something else on other inputs, or carries data out of torch"
+REFUSED: dict[str, tuple[Callable[[Inputs], Any], str]] = {
+    "numpy": (
+        lambda t: mixing(t) + torch.from_numpy(t["x"].numpy()),
+        "Tensor.numpy carries data out of torch",
+    ),
+    "a list": (carried, "Tensor.tolist carries data out of torch"),
+    "a number": (lambda t: mixing(t) * t["w"][0, 0].item(), "Tensor.item carries data out of torch"),
+    "a factor close to one": (
+        lambda t: mixing(t) * (1 + 1e-12),
+        "aten.mul with the coefficient 1.000000000001, which is no integer",
+    ),
+    "a hidden constant": (
+        lambda t: mixing(t) + 1e-9 * t["x"],
+        "aten.mul with the coefficient 1e-09, which is no integer",
+    ),
+    "a hidden tensor": (lambda t: mixing(t) + torch.tensor(1e-9), "a constant of the program is no integer"),
+    "a branch": (guarded, "aten.abs has no rule"),
+    "a branch on a sum": (
+        lambda t: mixing(t) if t["x"].sum() else t["x"],
+        "Tensor.__bool__ carries data out of torch",
+    ),
+    "wrong for negative inputs": (lambda t: torch.where(t["x"] < 0, 0, mixing(t)), "aten.lt has no rule"),
+    "wrong for positive outputs": (lambda t: F.relu(mixing(t)), "aten.relu is no polynomial"),
+    "an edited input": (edited, "the program changes its input x"),
+    "an input edited unseen": (edited_unseen, "the program changes its input x"),
+    "an input as output": (written_over, "the program changes its input x"),
+    "a kept output": (cached(), OTHERWISE),
+    "memory written behind": (
+        written_behind,
+        "a result was never written, or written in a way that cannot be followed",
+    ),
+    "memory never written": (
+        lambda t: torch.empty_like(t["x"]),
+        "a result was never written, or written in a way that cannot be followed",
+    ),
+    "not a number": (
+        lambda t: mixing(t) + torch.nan,
+        "aten.add with the coefficient nan, which is no integer",
+    ),
+    "infinity": (lambda t: mixing(t) * torch.inf, "aten.mul with the coefficient inf, which is no integer"),
+    "zero by zero": (
+        lambda t: mixing(t) + 0 * t["x"] / (0 * t["x"]),
+        "a constant of the program is no integer",
+    ),
+    "dropout": (lambda t: F.dropout(mixing(t), 1e-6), "aten.bernoulli_ draws random numbers"),
+    "a number from Python": (random_factor, OTHERWISE),
+    "a cast": (lambda t: mixing(t).float().double(), "aten._to_copy turns the data into torch.float32"),
+    "a narrow result": (lambda t: mixing(t).bfloat16(), "aten._to_copy turns the data into torch.bfloat16"),
+    "no tensor": (lambda t: None, "the result is a NoneType, no tensor"),
+    "a list of tensors": (lambda t: [mixing(t)], "the result is a list, no tensor"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_cheat_is_refused(name: str) -> None:
+    """What the analysis cannot vouch for ends in a third verdict, never in equal."""
+    program, why = REFUSED[name]
+    outcome = against(program)
+    assert (outcome.verdict, outcome.evidence, outcome.difference) == ("refused", [], None)
+    assert outcome.reason == f"On the right side {why}."
+
+
+def test_a_refusal_names_its_side() -> None:
+    """The side that cannot be followed is told."""
+    assert against(mixing, left=lambda t: t["x"].relu()).reason == (
+        "On the left side aten.relu is no polynomial."
+    )
+
+
+def test_a_program_that_raises_is_refused() -> None:
+    """A mistake in a program is its verdict and costs no other claim."""
+    outcome = against(lambda t: t["x"] @ t["w"])
+    assert outcome.verdict == "refused"
+    assert outcome.reason is not None
+    assert outcome.reason.startswith("The right side raises RuntimeError: ")
+    assert against(lambda t: t["y"]).reason == "The right side raises KeyError: 'y'."
+
+
+def test_a_sentence_of_ours_is_passed_on() -> None:
+    """What a page asks of its user is not wrapped in a verdict."""
+
+    def asking(t: Inputs) -> Tensor:
+        raise SameopError("The dimension G was asked for.")
+
+    with pytest.raises(SameopError, match=r"^The dimension G was asked for\.$"):
+        against(asking)
+
+
+def test_too_high_a_degree_is_refused() -> None:
+    """Where exact integers are too few to tell polynomials apart, nothing is certified."""
+
+    def high(t: Inputs) -> Tensor:
+        return math.prod([t["w"]] * 16, start=torch.ones((), dtype=torch.float64))
+
+    assert certify(high, high, {"w": (2,)}, seed=0).reason == (
+        "The integers that stay exact reach only ±9 at degree 16: use a smaller shape."
+    )
+
+
+def test_tuples_of_results_are_compared_one_by_one() -> None:
+    """A chain of equations is as many results; the second may be the wrong one."""
+    outcome = against(
+        lambda t: (mixing(t), mixing(t) + t["x"]), left=lambda t: (mixing(t), mixing(t) - t["x"])
+    )
+    assert outcome.difference is not None
+    assert outcome.difference.result == "output 2"
+
+
+def test_a_constant_program_has_gradients_of_zero() -> None:
+    """A program that ignores its inputs is followed too."""
+    outcome = certify(lambda t: torch.ones(2), lambda t: torch.tensor([1.0, 1.0]), SHAPES, seed=0)
+    assert outcome.verdict == "holds"
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "index"),
+    [
+        ([1.0, 2.0], [1.0, 2.0], None),
+        ([1.0, 2.0], [1.0, 3.0], (1,)),
+        ([math.nan], [math.nan], (0,)),
+        ([0.0], [-0.0], None),
+    ],
+)
+def test_what_is_not_a_number_is_a_difference(
+    left: list[float], right: list[float], index: tuple[int, ...] | None
+) -> None:
+    """NaN equals nothing, so that it never passes for agreement; zero has one value."""
+    found = first_difference({"output": torch.tensor(left)}, {"output": torch.tensor(right)})
+    assert (found.index if found else None) == index
+
+
+def test_following_alone_tells_what_a_program_is() -> None:
+    """Degree, largest sum and constants can be had without a second program."""
+    found = follow(lambda t: mixing(t) + torch.arange(5), SHAPES, 0, vjp=False)
+    assert (found.degree, found.majorant, found.roundings) == (2, 8.0, 6)
+    with pytest.raises(RefusedError, match=r"^aten\.exp is no polynomial$"):
+        follow(lambda t: t["x"].exp(), SHAPES, 0, vjp=False)
