@@ -16,9 +16,12 @@ from harness.bench.claims import Claim, Mutant
 from harness.bench.dims import Dims
 from harness.bench.inputs import Tensors, seed_of
 from harness.bench.proof.certificate import Difference, Outcome, Outputs, Program, certify
+from harness.paper.errors import SameopError
 
 # One trial that differs refutes a mutant, so few are enough; one that escapes them is reported.
 _MUTANT_TRIALS = 8
+# A sparse mutant differs from the truth in a smaller share of the outputs.
+SPARSE_BELOW = 0.05
 
 
 @contextlib.contextmanager
@@ -102,6 +105,7 @@ def _judge(claim: Claim, mutant: Mutant) -> dict[str, Any]:
         outcome = certify_claim(changed, d, trials=None if mutant.reason else _MUTANT_TRIALS)
         if outcome.difference:
             verdict, reason, share = "refuted", None, outcome.difference.share
+            _demand_sparse(claim, mutant, share)
             counterexample = _counterexample(claim, mutant, d, outcome)
             break
         if outcome.verdict == "refused":
@@ -118,6 +122,14 @@ def _judge(claim: Claim, mutant: Mutant) -> dict[str, Any]:
         "sparse": mutant.sparse,
         "counterexample": counterexample,
     }
+
+
+def _demand_sparse(claim: Claim, mutant: Mutant, share: float) -> None:
+    if mutant.sparse and share >= SPARSE_BELOW:
+        raise SameopError(
+            f"The mutant {mutant.name} of {claim.name} is declared sparse, "
+            f"but {share:.0%} of the outputs differ: leave `sparse` out, or let it differ in less than {SPARSE_BELOW:.0%}."
+        )
 
 
 def _evidence(d: Dims, outcome: Outcome, seconds: float) -> dict[str, Any]:
