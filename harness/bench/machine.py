@@ -41,13 +41,18 @@ def identity() -> dict[str, Any]:
         "architecture": platform.machine(),
         "cpu": _cpu_model(),
         "cpus": os.cpu_count(),
-        "usable_cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "usable_cpus": usable_cpus(),
         "memory_gib": _memory_gib(),
         "gpus": gpu_names(),
         "driver": _driver(),
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
+
+
+def usable_cpus() -> int:
+    """Count the processors that this process may use; a container or a scheduler may hide some."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def commit_facts(folder: Path, sources: Iterable[Path]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import pytest
 from harness.bench.case import DEVICES, PRESETS, Case, Plan, Selection, plan_cases
 from harness.bench.catalog import Catalogue
 from harness.bench.claims import Claim
-from harness.bench.machine import torch_notice
+from harness.bench.machine import torch_notice, usable_cpus
 from harness.doors.measuring import BENCHMARK_NAME, MeasuringRun, open_measuring_run, write_benchmark_json
 from harness.doors.messages import claim_line, left_out_lines, record_line, resume_line, summary_lines
 from harness.doors.parameters import agreement_checks, cost_checks
@@ -250,7 +250,7 @@ def _unknown(option: str, asked: str, known: Sequence[str]) -> SameopError:
 
 
 def _threads(text: str) -> int:
-    most = os.cpu_count() or 1
+    most = usable_cpus()
     if not text.isdecimal() or not 1 <= int(text) <= most:
         raise SameopError(
             f"--bench-threads={text} is no count of threads that fits the {most} CPUs here: "

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from harness.bench.machine import device_missing, identity, torch_notice
-from harness.bench.measure.clocks import CpuClock
+from harness.bench.measure.clocks import Block, CpuClock
 from harness.paper.stats import summarise
 
 Finding = dict[str, Any]
@@ -79,11 +79,7 @@ def _allocator() -> list[Finding]:
 
 
 def _noise() -> list[Finding]:
-    a = torch.randn(96, 96)
-    clock = CpuClock()
-    for _ in range(20):
-        clock.time(lambda: a @ a, 20)
-    blocks = [clock.time(lambda: a @ a, 20) for _ in range(200)]
+    blocks = _equal_blocks()
     wall = summarise([block.seconds for block in blocks])
     cpu = summarise([block.cpu_seconds or 0.0 for block in blocks])
     found = (
@@ -91,6 +87,16 @@ def _noise() -> list[Finding]:
     )
     advice = "expect wide intervals; look at the load" if _width(wall) > 0.1 else None
     return [_finding("noise floor", found, advice)]
+
+
+def _equal_blocks() -> list[Block]:
+    """Time the same block 200 times on one thread, as cases are by default."""
+    a, clock, threads = torch.randn(96, 96), CpuClock(), torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return [clock.time(lambda: a @ a, 20) for _ in range(220)][20:]
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _width(summary: Any) -> float:

@@ -163,9 +163,12 @@ def run(folder: Path, command: list[str], variables: Mapping[str, str] | None = 
 
 
 def environment(variables: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return this process's environment without what would change a nested pytest."""
+    """Return this process's environment without what would change a nested pytest.
+
+    One thread: at these sizes more of them only wait for each other where other work goes on.
+    """
     kept = {name: value for name, value in os.environ.items() if name not in _PRIVATE}
-    return {**kept, **(variables or {})}
+    return {**kept, "OMP_NUM_THREADS": "1", **(variables or {})}
 
 
 def records(folder: Path) -> dict[str, dict[str, Any]]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from harness.bench.machine import usable_cpus
 from harness.doors import bench
 from harness.paper.errors import SameopError
 from harness.tests.projects import Done, Project, implementation, make_project, run
@@ -83,7 +83,7 @@ def options(**changed: str | bool) -> argparse.Namespace:
     return argparse.Namespace(**{**usual, **changed})
 
 
-CPUS = os.cpu_count() or 1
+CPUS = usable_cpus()
 
 
 @pytest.mark.parametrize(

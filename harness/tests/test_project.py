@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -147,10 +148,17 @@ def renderer_package(folder: Path, text: str) -> Path:
 
 
 @pytest.fixture
-def fresh_alias(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget renderers that other tests loaded."""
+def fresh_alias() -> Iterator[None]:
+    """Forget renderers that other tests loaded, and afterwards those of this test."""
+    forget_renderers()
+    yield
+    forget_renderers()
+
+
+def forget_renderers() -> None:
+    """Let the next one be loaded from its distribution."""
     for name in [name for name in sys.modules if name.startswith("sameop_renderer_")]:
-        monkeypatch.delitem(sys.modules, name)
+        del sys.modules[name]
 
 
 @pytest.mark.usefixtures("fresh_alias")

@@ -16,6 +16,7 @@ import torch
 
 from harness.bench.agreement import describe_inputs, prepare, restore, save
 from harness.bench.catalog import Catalogue
+from harness.bench.machine import usable_cpus
 from harness.bench.measure.clocks import Call, clock_for
 from harness.bench.measure.energy import read_energy
 from harness.bench.measure.latency import Budget
@@ -105,7 +106,7 @@ def prepare_process(job: Job) -> None:
 
 def _expect(job: Job, subject: Subject) -> dict[str, Any]:
     # Nothing is timed here: all processors may help, and cuDNN may not choose an inexact algorithm.
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(usable_cpus())
     with torch.backends.cudnn.flags(enabled=False):
         judge = prepare(subject.scope, subject.dims, subject.dtype, subject.device)
     torch.save(save(judge), job.expected)

@@ -36,8 +36,9 @@ def main(arguments: list[str]) -> int:
     except SameopError as error:
         _reply(replies, failed=str(error))
         return 1
-    # The first dispatch mode of a process imports this, in more than a second: once here, not per fork.
-    import torch._dynamo  # noqa: F401
+    if mode == "fork":
+        # The first dispatch mode of a process imports this, in more than a second: once here, not per fork.
+        import torch._dynamo  # noqa: F401
 
     _reply(replies, ready=os.getpid(), threads=_thread_count())
 
