@@ -1,4 +1,4 @@
-"""sameop: are two neural operators the same function, and what does each cost?
+"""sameop tells whether two neural operators are the same function, and what each costs.
 
 This module is what a page of operators or claims imports. Every name is loaded on first use,
 so that reading runs never needs torch.

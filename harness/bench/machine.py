@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+_HARNESS = Path(__file__).parents[1]
 TESTED_TORCH = ("2.11", "2.13")
 _LIBRARIES = ("torch", "numpy", "triton", "pytest", "pytest-benchmark", "fvcore", "sameop")
 
@@ -56,15 +57,20 @@ def usable_cpus() -> int:
 
 
 def commit_facts(folder: Path, sources: Iterable[Path]) -> dict[str, Any]:
-    """Return the commit of a project, whether its tree is dirty, and a digest of the sources that run."""
+    """Return the commit of a project, whether its tree is dirty, and a digest of the sources that run.
+
+    These are the pages and this harness itself, which decides how they are judged and timed.
+    """
     digest = hashlib.sha256()
-    for path in sorted(sources):
+    machinery = [path for path in _HARNESS.rglob("*.py") if "tests" not in path.relative_to(_HARNESS).parts]
+    for path in sorted({*sources, *machinery}):
         digest.update(path.read_bytes())
     commit = _git(folder, "rev-parse", "HEAD")
     return {
         "commit": commit or "none: not a git checkout",
         "dirty": bool(_git(folder, "status", "--porcelain", "--untracked-files=no")) if commit else None,
         "sources_sha256": digest.hexdigest(),
+        "sameop": _version("sameop"),
     }
 
 

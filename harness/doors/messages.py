@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from harness.paper.errors import Exit
@@ -40,12 +40,20 @@ def _because(result: Mapping[str, Any]) -> str:
 def claim_line(result: Mapping[str, Any]) -> str:
     """Tell in one line what a claim reached."""
     chances = [entry["log10_p"] for entry in result["evidence"] if entry.get("log10_p") is not None]
+    level = f" at {result['level']}" if result["level"] else ""
     certainty = f", error probability at most 1e{max(chances):.0f}" if chances else ""
-    refuted = sum(mutant["verdict"] == "refuted" for mutant in result["mutants"])
-    return (
-        f"{result['name']}: {result['verdict']} at {result['level']}{certainty}, values and gradients; "
-        f"{refuted} of {len(result['mutants'])} mutants refuted"
-    )
+    gradients = ", values and gradients" if any(entry["vjp"] for entry in result["evidence"]) else ""
+    return f"{result['name']}: {result['verdict']}{level}{certainty}{gradients}{_mutants(result['mutants'])}"
+
+
+def _mutants(mutants: Sequence[Mapping[str, Any]]) -> str:
+    wrong = [mutant for mutant in mutants if mutant["expected"] == "refuted"]
+    if not wrong:
+        return ""
+    refuted = sum(mutant["verdict"] == "refuted" for mutant in wrong)
+    equal = len(mutants) - len(wrong)
+    more = f", {equal} equivalent" if equal else ""
+    return f"; {refuted} of {len(wrong)} mutants refuted{more}"
 
 
 def record_line(record: Record) -> str:

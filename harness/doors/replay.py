@@ -30,10 +30,15 @@ class ReplayTimer:
 
 
 def replay(benchmark: Any, timer: ReplayTimer, samples: Sequence[float], facts: dict[str, Any]) -> None:
-    """Give the samples to the ``benchmark`` fixture, one round each."""
+    """Give the samples to the ``benchmark`` fixture, one round each.
+
+    Without samples the fixture is told so: left alone it would warn of a test that forgot it.
+    """
+    if not samples:
+        benchmark.disabled = True
     timer.load(samples)
     benchmark.extra_info.update(facts)
-    benchmark.pedantic(_nothing, rounds=len(samples), iterations=1, warmup_rounds=0)
+    benchmark.pedantic(_nothing, rounds=max(1, len(samples)), iterations=1, warmup_rounds=0)
 
 
 def _nothing() -> None:

@@ -7,18 +7,22 @@ The plugin fills the fixtures ``sameop_claim``, ``sameop_agreement``, ``sameop_c
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
 
 from harness.bench.agreement import prepare
 from harness.bench.claims import Claim
+from harness.bench.measure.arithmetic import exact_arithmetic, full_precision
+from harness.bench.measure.macs import count_by_witnesses, probe_with_ones
+from harness.bench.measure.subject import Subject
 from harness.bench.proof.prover import prove
 from harness.doors.measuring import MeasuringRun
 from harness.doors.messages import claim_failure
 from harness.doors.parameters import AgreementCheck, CostCheck
 from harness.doors.replay import replay
-from harness.paper.record import ClaimRecord
+from harness.paper.record import ClaimRecord, Record
 
 
 def test_claim(sameop_claim: Claim, sameop_run: MeasuringRun | None) -> None:
@@ -34,29 +38,55 @@ def test_agreement(sameop_agreement: AgreementCheck) -> None:
     """An implementation equals its reference, values and gradients, at every adversarial shape."""
     check = sameop_agreement
     for dims in check.dims:
-        agreement = prepare(check.scope, dims, check.dtype, check.device).judge(check.implementation)
+        with exact_arithmetic():
+            judge = prepare(check.scope, dims, check.dtype, check.device)
+        with full_precision():
+            agreement = judge.judge(check.implementation)
         if not agreement.agrees:
             pytest.fail(f"{check.name} at {dims!r}: {agreement.reason}", pytrace=False)
 
 
 def test_cost(sameop_cost: CostCheck) -> None:
-    """The closed formulas equal what is counted: parameters, elements read and written, shapes."""
+    """The closed formulas equal what is counted: parameters, elements, output, multiply-accumulates."""
     scope, dims = sameop_cost.scope, sameop_cost.workload.dims
     cost, specs = scope.cost(dims), scope.inputs(dims)
     learned = sum(spec.elements for spec in specs.values() if spec.role == "parameter")
     assert cost.params == learned
     assert cost.elements_read == sum(spec.elements for spec in specs.values())
     assert cost.elements_written == math.prod(scope.output(dims))
+    if sameop_cost.workload is scope.workloads[0]:
+        for name, found in _witnesses(sameop_cost):
+            if found["verdict"] == "unexplained":
+                pytest.fail(f"{name} counts {found['macs']:.0f} MACs, but {found['reason']}.", pytrace=False)
+
+
+def _witnesses(check: CostCheck) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Count the MACs of every eager implementation at one workload."""
+    for name, implementation in check.scope.implementations.items():
+        if implementation.kind == "eager" and "cpu" in implementation.devices:
+            subject = Subject(check.scope, implementation, check.workload.dims, "float32", "cpu", "forward")
+            for witness, found in count_by_witnesses(subject).items():
+                yield f"{check.name} by {name}: {witness}", found
+            if name == "reference":
+                yield f"{check.name}: the sum with every input one", probe_with_ones(subject)
 
 
 def test_speed(
     request: pytest.FixtureRequest, sameop_case: str, sameop_run: MeasuringRun, benchmark: Any
 ) -> None:
     """A case agrees with its reference before and after it is timed; its samples are replayed."""
-    record = sameop_run.measure(sameop_case)
+    samples: Sequence[float] = ()
+    try:
+        samples = _samples(sameop_run.measure(sameop_case))
+    finally:
+        # Also where there are none, and where Ctrl-C ended the measurement.
+        marker = request.node.get_closest_marker("benchmark")
+        if marker is not None:
+            replay(benchmark, marker.kwargs["timer"], samples, {"sameop_case": sameop_case})
+
+
+def _samples(record: Record) -> Sequence[float]:
     latency = record.readings.get("latency")
     if latency is None or latency.value is None:
         pytest.fail(f"{record.case}: {record.status}. {record.reason}", pytrace=False)
-    marker = request.node.get_closest_marker("benchmark")
-    if marker is not None:
-        replay(benchmark, marker.kwargs["timer"], latency.samples, {"sameop_case": sameop_case})
+    return latency.samples

@@ -27,7 +27,7 @@ def _run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def example_project(tmp_path: Path) -> Path:
-    """A project made of the files that CONTRIBUTING.md shows, with its workload added."""
+    """Make a project of the files that CONTRIBUTING.md shows, with its workload added."""
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     files = re.findall(r"<!-- file: (\S+) -->\n```python\n(.*?)```", text, flags=re.DOTALL)
     added = re.search(r"```python\n(Workload\(.*?\))\n```", text, flags=re.DOTALL)

@@ -90,7 +90,8 @@ def test_killed_run_is_resumed(project: Project) -> None:
 
 def test_interrupted_run_says_how_to_go_on(project: Project) -> None:
     """Ctrl-C ends with 130, keeps the records, writes the page and prints the command that resumes."""
-    with project.start(*CPU, "-q", "--bench-operator=s*") as process:
+    strict = ("-q", "-W", "error", "--bench-operator=s*")
+    with project.start(*CPU, *strict) as process:
         end = time.monotonic() + 60
         while not project.runs and time.monotonic() < end:
             time.sleep(0.05)
@@ -109,8 +110,9 @@ def test_interrupted_run_says_how_to_go_on(project: Project) -> None:
     run = folder.relative_to(project.root)
     assert advice.startswith("2 of 4 cases have no record yet. To measure the rest: pytest ")
     arguments = shlex.split(advice.partition(": pytest ")[2])
-    assert arguments == [*project.command()[3:], *CPU, "-q", "--bench-operator=s*", f"--bench-run={run}"]
+    assert arguments == [*project.command()[3:], *CPU, *strict, f"--bench-run={run}"]
     assert "Traceback" not in output
+    assert "Warning" not in output
 
 
 def test_arguments_of_the_resuming_command() -> None:

@@ -41,7 +41,7 @@ def claim(verdict: str, *mutants: dict[str, Any], **more: Any) -> dict[str, Any]
         "verdict": verdict,
         "expected": "holds",
         "level": "L1",
-        "evidence": [{"log10_p": -31.2}, {"log10_p": -40.0}],
+        "evidence": [{"log10_p": -31.2, "vjp": True}, {"log10_p": -40.0, "vjp": True}],
         "mutants": list(mutants),
         "counterexample": None,
         "reason": None,
@@ -53,7 +53,7 @@ def test_claim_line_names_the_weakest_evidence() -> None:
     """A claim's line shows the largest chance of error over its shapes, and how its mutants fared."""
     result = claim("holds", mutant("one", "refuted"), mutant("two", "holds", "holds"))
     assert claim_line(result) == (
-        "a-is-b: holds at L1, error probability at most 1e-31, values and gradients; 1 of 2 mutants refuted"
+        "a-is-b: holds at L1, error probability at most 1e-31, values and gradients; 1 of 1 mutants refuted, 1 equivalent"
     )
 
 

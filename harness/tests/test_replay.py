@@ -16,10 +16,14 @@ class Fixture:
         self.extra_info: dict[str, Any] = {}
         self.timer = timer
         self.rounds: list[float] = []
+        self.disabled = False
 
     def pedantic(self, function: Any, *, rounds: int, iterations: int, warmup_rounds: int) -> None:
         """Time rounds as pytest-benchmark does: two readings, and their difference."""
         assert (iterations, warmup_rounds) == (1, 0)
+        assert rounds >= 1
+        if self.disabled:
+            return
         for _ in range(rounds):
             start = self.timer()
             function()
@@ -33,6 +37,14 @@ def test_rounds_are_the_samples_to_the_bit() -> None:
     replay(fixture, timer, samples, {"sameop_case": "a/b"})
     assert fixture.rounds == samples
     assert fixture.extra_info == {"sameop_case": "a/b"}
+
+
+def test_nothing_to_replay_is_told_to_the_fixture() -> None:
+    """A case without a number uses the fixture without a round, so that nothing warns of a forgotten one."""
+    fixture = Fixture(timer := ReplayTimer())
+    replay(fixture, timer, (), {"sameop_case": "a/b"})
+    assert fixture.disabled
+    assert fixture.rounds == []
 
 
 def test_run_file_serves_both_ways_to_write(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import torch
 from harness.bench.agreement import describe_inputs, prepare, restore, save
 from harness.bench.catalog import Catalogue
 from harness.bench.machine import usable_cpus
+from harness.bench.measure.arithmetic import exact_arithmetic, forbid_tf32
 from harness.bench.measure.clocks import Call, clock_for
 from harness.bench.measure.energy import read_energy
 from harness.bench.measure.latency import Budget
@@ -99,15 +100,14 @@ def prepare_process(job: Job) -> None:
     """Fix what decides times and results in this process."""
     torch.set_num_threads(job.threads)
     torch.set_flush_denormal(True)
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
+    forbid_tf32()
     torch.backends.cudnn.benchmark = False
 
 
 def _expect(job: Job, subject: Subject) -> dict[str, Any]:
-    # Nothing is timed here: all processors may help, and cuDNN may not choose an inexact algorithm.
+    # Nothing is timed here: all processors may help.
     torch.set_num_threads(usable_cpus())
-    with torch.backends.cudnn.flags(enabled=False):
+    with exact_arithmetic():
         judge = prepare(subject.scope, subject.dims, subject.dtype, subject.device)
     torch.save(save(judge), job.expected)
     return {
@@ -138,9 +138,9 @@ def _facts() -> dict[str, Any]:
     return {
         "threads": torch.get_num_threads(),
         "allocator": os.environ.get("SAMEOP_ALLOCATOR", "default"),
-        "flush_denormal": True,
-        "tf32": False,
-        "cudnn_benchmark": False,
+        "flush_denormal": float(torch.tensor([1e-40]) * 1) == 0,  # as it is, not as it was asked for
+        "tf32": torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32,
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
     }
 
 

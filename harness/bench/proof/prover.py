@@ -52,7 +52,7 @@ def prove(claim: Claim) -> dict[str, Any]:
         "conditions": list(claim.conditions.values()),
         "expected": claim.expected,
         "verdict": verdict,
-        "level": "L1",
+        "level": None if verdict == "refused" else "L1",
         "evidence": [_evidence(d, outcome, seconds) for d, outcome, seconds in outcomes],
         "counterexample": _counterexample(claim, None, *refuting) if refuting else None,
         "reason": worst.reason,
@@ -128,7 +128,8 @@ def _demand_sparse(claim: Claim, mutant: Mutant, share: float) -> None:
     if mutant.sparse and share >= SPARSE_BELOW:
         raise SameopError(
             f"The mutant {mutant.name} of {claim.name} is declared sparse, "
-            f"but {share:.0%} of the outputs differ: leave `sparse` out, or let it differ in less than {SPARSE_BELOW:.0%}."
+            f"but {share:.0%} of the outputs differ: leave `sparse` out, "
+            f"or let it differ in less than {SPARSE_BELOW:.0%}."
         )
 
 
@@ -146,6 +147,7 @@ def _evidence(d: Dims, outcome: Outcome, seconds: float) -> dict[str, Any]:
         "vjp": any(entry["vjp"] for entry in passes),
         "passes": passes,
         "dtype": "float64",
+        "device": "cpu",
         "box": "white",
         "seconds": seconds,
     }

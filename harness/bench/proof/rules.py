@@ -21,6 +21,9 @@ from torch.utils._pytree import tree_flatten
 from harness.bench.proof.degree import Degree
 from harness.bench.proof.shadow import Call, Effect, RefusedError, Rule, Seen, demand_integers
 
+# exp of less than minus this is zero in every dtype.
+_EXP_UNDERFLOWS = 746.0
+
 
 def gamma(roundings: float, unit: float) -> float:
     """Return γₙ, the relative error that n roundings of the given unit roundoff can add up to."""
@@ -93,7 +96,7 @@ def _added(name: str, call: Call) -> Effect:
     terms = _terms_of(call, first) + abs(factor) * _terms_of(call, second)
     if name.endswith("_"):
         terms = call.args[0].terms.copy_(terms)
-    most = max(_roundings_of(first), _roundings_of(second))
+    most = max(_roundings_of(first), _roundings_of(second) + _scaling(factor))
     return _effect(call, terms, _degree_of(first).join(_degree_of(second)), most + 1)
 
 
@@ -130,7 +133,8 @@ def _fused_product(name: str, call: Call) -> Effect:
     terms = base.terms + abs(factor) * first.terms * second.terms
     if name.endswith("_"):
         terms = base.terms.copy_(terms)
-    roundings = max(base.roundings, first.roundings + second.roundings + 1) + 1
+    product = first.roundings + second.roundings + 1 + _scaling(factor)
+    roundings = max(base.roundings, product) + 1
     return _effect(call, terms, base.degree.join(first.degree.times(second.degree)), roundings)
 
 
@@ -238,10 +242,16 @@ def _exponential(name: str, call: Call) -> Effect:
 
 
 def _softmax(name: str, call: Call) -> Effect:
-    """Softmax: an absolute error ε of the arguments is a relative error of at most e^2ε − 1."""
+    """Softmax: an absolute error ε of the arguments is a relative error of at most e^2ε − 1.
+
+    Every argument has the largest of its row subtracted first, and that difference is rounded.
+    """
     _demand_floats(name, call)
     source, axis = call.args[0], call.args[1]
-    inherited = _as_roundings(call, _capped_expm1(2 * _error(call, source)))
+    values = source.value.double()
+    below = (values.amax(axis, keepdim=True) - values).nan_to_num(0.0, posinf=0.0)
+    subtraction = call.unit * min(float(below.max()), _EXP_UNDERFLOWS)
+    inherited = _as_roundings(call, _capped_expm1(2 * (_error(call, source) + subtraction)))
     return _result(call, source.degree, inherited + source.value.shape[axis] + 6)
 
 
@@ -267,7 +277,11 @@ def _sigmoid_backward(name: str, call: Call) -> Effect:
 def _relu(name: str, call: Call) -> Effect:
     _demand_floats(name, call)
     source = call.args[0]
-    return _effect(call, source.terms.clone(), source.degree, source.roundings)
+    terms = source.terms.clone()
+    if not name.endswith("_"):  # in place, the argument's sign is gone
+        # A unit that is off beyond doubt is exactly zero, and so is what flows back through it.
+        terms[source.value.double() < -gamma(source.roundings, call.unit) * source.terms] = 0.0
+    return _effect(call, terms, source.degree, source.roundings)
 
 
 def _relu_backward(name: str, call: Call) -> Effect:
@@ -292,6 +306,11 @@ def _effect(call: Call, terms: Any, degree: Degree, roundings: float) -> Effect:
 def _result(call: Call, degree: Degree, roundings: float) -> Effect:
     """Effect of a function whose result has a relative error: its terms are its own values."""
     return _effect(call, call.result.abs().double(), degree, roundings)
+
+
+def _scaling(factor: float) -> int:
+    """Count the roundings that a coefficient brings: its own, and that of the product."""
+    return 0 if abs(factor) == 1 else 2
 
 
 def _error(call: Call, seen: Seen) -> float:

@@ -205,7 +205,11 @@ class Shadow(TorchDispatchMode):
             return self._constants(name, call, outputs)
         if rule is None:
             raise RefusedError(f"{name} has no rule")
-        return rule(name, call)
+        try:
+            return rule(name, call)
+        except (TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
+            # A form of the operation that the rule was not written for.
+            raise RefusedError(f"{name} is called in a form that has no rule ({error})") from error
 
     def _constants(self, name: str, call: Call, outputs: list[Tensor]) -> Effect:
         """Constants made of constants are read from the program itself."""
