@@ -78,11 +78,7 @@ class Bench:
     def _speed_parameter(self, case: Case) -> Any:
         marks = [pytest.mark.sameop]
         if self.config.pluginmanager.hasplugin("benchmark"):
-            marks += [
-                pytest.mark.benchmark(timer=ReplayTimer(), group=str(case.id.group)),
-                # A case without a number leaves pytest-benchmark's fixture alone, on purpose.
-                pytest.mark.filterwarnings("ignore:Benchmark fixture was not used"),
-            ]
+            marks.append(pytest.mark.benchmark(timer=ReplayTimer(), group=str(case.id.group)))
         # A name and no object: pytest-benchmark writes parameters into its JSON.
         return pytest.param(str(case.id), id=str(case.id), marks=marks)
 
