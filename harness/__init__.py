@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from harness.bench.claims import Claim, equivalent, mutant
     from harness.bench.comparison import Comparison
-    from harness.bench.cost import Cost
+    from harness.bench.cost import Cost, taps_in_bounds
     from harness.bench.dims import Dims, Workload
     from harness.bench.inputs import Spec, activation, buffer, generated, parameter
     from harness.bench.pages import Operator, Scope
+    from harness.paper.errors import SameopError
 
 __version__ = "0.1.0"
 
@@ -25,6 +26,7 @@ _HOMES = {
     "mutant": "harness.bench.claims",
     "Comparison": "harness.bench.comparison",
     "Cost": "harness.bench.cost",
+    "taps_in_bounds": "harness.bench.cost",
     "Dims": "harness.bench.dims",
     "Workload": "harness.bench.dims",
     "Spec": "harness.bench.inputs",
@@ -34,6 +36,7 @@ _HOMES = {
     "parameter": "harness.bench.inputs",
     "Operator": "harness.bench.pages",
     "Scope": "harness.bench.pages",
+    "SameopError": "harness.paper.errors",
 }
 
 __all__ = [
@@ -42,6 +45,7 @@ __all__ = [
     "Cost",
     "Dims",
     "Operator",
+    "SameopError",
     "Scope",
     "Spec",
     "Workload",
@@ -51,6 +55,7 @@ __all__ = [
     "generated",
     "mutant",
     "parameter",
+    "taps_in_bounds",
 ]
 
 

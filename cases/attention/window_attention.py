@@ -15,8 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness import Cost, Dims, Operator, Spec, Workload, activation, generated, parameter
-from harness.paper.errors import SameopError
+from harness import Cost, Dims, Operator, SameopError, Spec, Workload, activation, generated, parameter
 
 from ..workloads import windowed_maps
 

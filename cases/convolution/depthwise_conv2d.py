@@ -11,8 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness import Cost, Dims, Operator, Spec, Workload, activation, parameter
-from harness.bench.cost import taps_in_bounds
+from harness import Cost, Dims, Operator, Spec, Workload, activation, parameter, taps_in_bounds
 
 from ..workloads import grouped_maps
 

@@ -16,8 +16,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness import Cost, Dims, Operator, Spec, Workload, activation, buffer, generated, parameter
-from harness.bench.cost import taps_in_bounds
+from harness import (
+    Cost,
+    Dims,
+    Operator,
+    Spec,
+    Workload,
+    activation,
+    buffer,
+    generated,
+    parameter,
+    taps_in_bounds,
+)
 
 from ..workloads import grouped_maps
 

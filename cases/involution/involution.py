@@ -18,9 +18,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness import Cost, Dims, Operator, Spec, Workload, activation, buffer, generated, parameter
-from harness.bench.cost import taps_in_bounds
-from harness.paper.errors import SameopError
+from harness import (
+    Cost,
+    Dims,
+    Operator,
+    SameopError,
+    Spec,
+    Workload,
+    activation,
+    buffer,
+    generated,
+    parameter,
+    taps_in_bounds,
+)
 
 from ..workloads import grouped_maps
 
