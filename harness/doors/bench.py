@@ -82,12 +82,6 @@ class Bench:
         # A name and no object: pytest-benchmark writes parameters into its JSON.
         return pytest.param(str(case.id), id=str(case.id), marks=marks)
 
-    def adds_suite(self, config: pytest.Config) -> bool:
-        """Whether the suite is collected although no file of the project asks for it."""
-        named = config.args_source is pytest.Config.ArgsSource.ARGS
-        narrow = any("::" in arg or Path(arg).is_file() for arg in config.args)
-        return not narrow and (self.measures or not named)
-
     def collect_suite(self, session: pytest.Session) -> list[pytest.Item]:
         """Collect the tests of :mod:`harness.doors.suite` under the name ``sameop``."""
         path = Path(__file__).with_name("suite.py")

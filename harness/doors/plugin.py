@@ -99,19 +99,33 @@ def pytest_collection(session: pytest.Session) -> bool | None:
     config = session.config
     if _REFUSAL in config.stash:
         return True
-    project = config.stash.get(_PROJECT, None)
-    if project is None:
+    if _PROJECT not in config.stash:
         return None
-    from harness.doors.bench import Bench
-
-    try:
-        config.stash[_BENCH] = Bench.of(config, project)
-    except SameopError as error:
-        config.stash[_REFUSAL] = error
-        return True
     if not config.pluginmanager.hasplugin("benchmark"):
         config.pluginmanager.register(_NoBenchmark())
+    if config.option.benchmark or _adds_suite(config):
+        try:
+            _bench(config)
+        except SameopError as error:
+            config.stash[_REFUSAL] = error
+            return True
     return None
+
+
+def _adds_suite(config: pytest.Config) -> bool:
+    """Whether the suite is collected although no file of the project asks for it."""
+    named = config.args_source is pytest.Config.ArgsSource.ARGS
+    narrow = any("::" in arg or Path(arg).is_file() for arg in config.args)
+    return not narrow and (config.option.benchmark or not named)
+
+
+def _bench(config: pytest.Config) -> Bench | None:
+    """Return what is known of the project's cases, None where it has none; the first call reads its pages."""
+    if _BENCH not in config.stash and _PROJECT in config.stash:
+        from harness.doors.bench import Bench
+
+        config.stash[_BENCH] = Bench.of(config, config.stash[_PROJECT])
+    return config.stash.get(_BENCH, None)
 
 
 class _NoBenchmark:
@@ -124,8 +138,11 @@ class _NoBenchmark:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Fill the suite's fixtures from the catalogue."""
-    bench = metafunc.config.stash.get(_BENCH, None)
     for name in sorted(FIXTURES.intersection(metafunc.fixturenames)):
+        try:
+            bench = _bench(metafunc.config)
+        except SameopError as error:
+            raise pytest.Collector.CollectError(str(error)) from None
         metafunc.parametrize(name, bench.parameters(name) if bench else [])
 
 
@@ -137,7 +154,7 @@ def pytest_collection_modifyitems(
     bench = config.stash.get(_BENCH, None)
     if bench is None:
         return
-    if bench.adds_suite(config) and not any(map(_is_ours, items)):
+    if _adds_suite(config) and not any(map(_is_ours, items)):
         items.extend(bench.collect_suite(session))
     kept = [item for item in items if _belongs(item, config)]
     if len(kept) < len(items):

@@ -256,3 +256,18 @@ def test_collection_error_is_exit_1(tmp_path: Path) -> None:
     assert done.code == 1
     assert summary(done)[-1] == "exit 1: tests, agreement or a claim failed"
     assert project.runs == []
+
+
+def test_pages_are_read_only_where_they_are_needed(tmp_path: Path) -> None:
+    """A test file of its own runs while a page is broken; one that asks for our cases names the page."""
+    project = make_project(tmp_path)
+    project.page.write_text("\n1 / 0\n", encoding="utf-8")
+    (tmp_path / "test_theirs.py").write_text("def test_theirs(): pass\n", encoding="utf-8")
+    (tmp_path / "test_asking.py").write_text("def test_asking(sameop_claim): pass\n", encoding="utf-8")
+    alone = project.pytest("-q", "test_theirs.py")
+    assert (alone.code, "1 passed" in alone.out) == (0, True)
+    asking = project.pytest("-q", "test_asking.py")
+    sentence = f"The page {project.page}:2 cannot be imported (ZeroDivisionError: division by zero)."
+    assert asking.code == 2
+    assert sentence in asking.lines
+    assert "Traceback" not in asking.out
