@@ -168,7 +168,7 @@ def sdpa(x: Tensor, qkv: Tensor, qkv_bias: Tensor, proj: Tensor, proj_bias: Tens
 
 
 def split_heads(tokens: Tensor, heads: int) -> Tensor:
-    """Split tokens [B, N, C] into heads [B, M, N, D]."""
+    """Split the tokens [B, N, C] of images or windows into heads [B, M, N, D]."""
     return tokens.view(*tokens.shape[:2], heads, -1).transpose(1, 2)
 
 

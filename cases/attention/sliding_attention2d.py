@@ -24,7 +24,10 @@ operator = Operator(
     "sliding_attention2d",
     family="attention",
     source="Ramachandran et al. 2019, NeurIPS, arXiv 1906.05909, eq. (2)",
-    note="without position terms",
+    note=(
+        "Without position terms. No code by the authors for this function is public, so there is no "
+        "`authors` form."
+    ),
     traits={"connectivity": "local, per channel", "sharing": "heads", "dynamic": "per position"},
 )
 

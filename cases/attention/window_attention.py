@@ -18,6 +18,7 @@ from torch import Tensor
 from harness import Cost, Dims, Operator, SameopError, Spec, Workload, activation, generated, parameter
 
 from ..workloads import windowed_maps
+from .self_attention import merge_heads, split_heads
 
 operator = Operator(
     "window_attention",
@@ -228,16 +229,6 @@ def put_back(tokens: Tensor, like: Tensor) -> Tensor:
     side = math.isqrt(tokens.shape[1])
     windows = tokens.view(B, H // side, W // side, side, side, C)
     return windows.permute(0, 5, 1, 3, 2, 4).reshape(B, C, H, W)
-
-
-def split_heads(tokens: Tensor, heads: int) -> Tensor:
-    """Split tokens [n, S², C] into heads [n, M, S², D]."""
-    return tokens.view(*tokens.shape[:2], heads, -1).transpose(1, 2)
-
-
-def merge_heads(tokens: Tensor) -> Tensor:
-    """Merge heads [n, M, S², D] into tokens [n, S², C]."""
-    return tokens.transpose(1, 2).flatten(2)
 
 
 def position_bias(table: Tensor, side: int) -> Tensor:

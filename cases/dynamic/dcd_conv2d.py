@@ -19,7 +19,7 @@ from torch import Tensor
 
 from harness import Cost, Dims, Operator, Spec, Workload, activation, generated, parameter
 
-from .cond_conv2d import convolve_folded
+from .cond_conv2d import convolve_folded, options, output
 from .dcd_pointwise import BOTH, Part, branch, latent_width
 
 operator = Operator(
@@ -73,17 +73,6 @@ def inputs(d: Dims) -> Mapping[str, Spec]:
         specs["Q"] = parameter(d.C, d.L, fan_in=d.C)
         specs["taps"] = parameter(d.K**2, d.Lk, fan_in=d.K**2)
     return specs
-
-
-def options(d: Dims) -> Mapping[str, int]:
-    """Stride, one unless the workload names it."""
-    return {"stride": d.get("stride", 1)}
-
-
-def output(d: Dims) -> tuple[int, ...]:
-    """Shape of the output, of the core and of the module."""
-    stride = d.get("stride", 1)
-    return d.B, d.Co, -(-d.H // stride), -(-d.W // stride)
 
 
 def on_features(d: Dims) -> int:

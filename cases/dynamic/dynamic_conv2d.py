@@ -17,15 +17,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness import Cost, Dims, Operator, Spec, Workload, activation, generated, parameter
+from harness import Cost, Dims, Operator, Spec, Workload, generated, parameter
 
 from ..workloads import grouped_maps
 from . import cond_conv2d
+from .cond_conv2d import cost, options, output
 
 operator = Operator(
     "dynamic_conv2d",
     family="dynamic",
     source="Chen et al. 2020, CVPR, arXiv 1912.03458, eq. (2)",
+    note=(
+        "The authors released no code; `authors` is the form of the widely used third-party layer, "
+        "kaijieshi7/Dynamic-convolution-Pytorch."
+    ),
     traits={"connectivity": "local", "sharing": "positions", "dynamic": "per image"},
 )
 
@@ -47,36 +52,8 @@ def reference(x: Tensor, experts: Tensor, routing: Tensor, stride: int = 1) -> T
 
 
 def inputs(d: Dims) -> Mapping[str, Spec]:
-    """Shapes of the core's inputs."""
-    fan_in = d.C // d.G * d.K**2
-    return {
-        "x": activation(d.B, d.C, d.H, d.W),
-        "experts": parameter(d.E, d.Co, d.C // d.G, d.K, d.K, fan_in=fan_in),
-        "routing": generated(d.B, d.E, softmax=-1),
-    }
-
-
-def options(d: Dims) -> Mapping[str, int]:
-    """Stride, one unless the workload names it."""
-    return {"stride": d.get("stride", 1)}
-
-
-def output(d: Dims) -> tuple[int, ...]:
-    """Shape of the output, of the core and of the module."""
-    stride = d.get("stride", 1)
-    return d.B, d.Co, -(-d.H // stride), -(-d.W // stride)
-
-
-def cost(d: Dims) -> Cost:
-    """One convolution per image, and E multiply-adds per weight to mix its kernel."""
-    weights = d.Co * (d.C // d.G) * d.K**2
-    _, _, height, width = output(d)
-    return Cost(
-        params=d.E * weights,
-        macs=d.B * (height * width + d.E) * weights,
-        elements_read=d.B * (d.C * d.H * d.W + d.E) + d.E * weights,
-        elements_written=d.B * d.Co * height * width,
-    )
+    """Shapes of the core's inputs: CondConv's, with a routing that sums to one."""
+    return {**cond_conv2d.inputs(d), "routing": generated(d.B, d.E, softmax=-1)}
 
 
 RESNET = "DY-ResNet-18, Chen et al. 2020"

@@ -10,7 +10,6 @@ number of heads but passes them as channels per group, so every stage has 32 gro
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import product
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +28,7 @@ from harness import (
     taps_in_bounds,
 )
 
+from ..involution.involution import shifted
 from ..workloads import grouped_maps
 
 operator = Operator(
@@ -190,18 +190,8 @@ def unfold(x: Tensor, kernel: Tensor) -> Tensor:
     return (taps * kernel.view(B, G, 1, K * K, H, W)).sum(3).view(B, C, H, W)
 
 
-@core.implementation("shifted", preferred=True, counted=lambda d: 0, counted_because=ELEMENTWISE)
-def shifted(x: Tensor, kernel: Tensor) -> Tensor:
-    """Add up shifted copies of the padded map, one tap at a time, without the K² copy."""
-    B, C, H, W = x.shape
-    G, K = kernel.shape[1:3]
-    padded = F.pad(x, (K // 2,) * 4).view(B, G, C // G, H + K - 1, W + K - 1)
-    total = x.new_zeros(B, G, C // G, H, W)
-    # Unbound at once, the taps get their gradients in one tensor; indexed, each would fill one of its own.
-    weights = kernel.reshape(B, G, 1, K * K, H, W).unbind(3)
-    for (u, v), weight in zip(product(range(K), range(K)), weights, strict=True):
-        total.addcmul_(padded[..., u : u + H, v : v + W], weight)
-    return total.view(B, C, H, W)
+# An involution with a square kernel is the same sum.
+core.implementation("shifted", preferred=True, counted=lambda d: 0, counted_because=ELEMENTWISE)(shifted)
 
 
 @module.implementation("shifted", preferred=True, counted=generator_macs, counted_because=ELEMENTWISE)
