@@ -1,9 +1,10 @@
 """The adversarial shapes: small, and made so that a wrong program cannot look right by symmetry.
 
-Height and width differ, the batch is larger than one, groups lie strictly between one and the
-channels with at least two channels each, kernels are odd and at least three, and one side of the
-map is a single row, is shorter than the kernel is wide, equals its width, or is one more than twice
-its width.
+In those below height and width differ, the batch is larger than one, groups lie strictly between one
+and the channels with at least two channels each, kernels are odd and at least three, and one side of
+the map is a single row, is shorter than the kernel is wide, equals its width, or is one more than twice
+its width. Pages add shapes of their own that are none of this on purpose, such as a kernel of 1×1 or
+2×2, a single group, or a stride.
 """
 
 from harness import Dims

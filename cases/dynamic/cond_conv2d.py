@@ -87,8 +87,8 @@ WORKLOADS = [
         Dims(B=1, C=672, Co=672, H=14, W=14, K=5, G=672, E=4, stride=2),
         NET,
     ),
-    Workload("efficientnet_cc_b0/stage8_project", Dims(B=8, C=1152, Co=320, H=7, W=7, K=1, G=1, E=4), NET),
-    Workload("resnet18/stage1_k3", Dims(B=8, C=64, Co=64, H=56, W=56, K=3, G=1, E=4), STUDY),
+    Workload("efficientnet_cc_b0/stage8_project_b8", Dims(B=8, C=1152, Co=320, H=7, W=7, K=1, G=1, E=4), NET),
+    Workload("resnet18/stage1_k3_b8", Dims(B=8, C=64, Co=64, H=56, W=56, K=3, G=1, E=4), STUDY),
 ]
 PROOF_DIMS = (
     *grouped_maps(Co=6, E=3),

@@ -115,10 +115,10 @@ RESNET = "DCD-ResNet-18, Li et al. 2021, with their r = 16 and default L for the
 STAGE1 = Dims(B=1, C=64, Co=64, H=56, W=56, K=3, L=latent_width(64), Lk=1, R=16)
 WORKLOADS = [
     Workload("resnet18/stage1_k3", STAGE1, RESNET),
-    Workload("resnet18/stage1_k3_taps4", STAGE1.replace(B=8, Lk=4), RESNET + ", Lk = ⌊K²/2⌋"),
+    Workload("resnet18/stage1_k3_taps4_b8", STAGE1.replace(B=8, Lk=4), RESNET + ", Lk = ⌊K²/2⌋"),
     Workload("resnet18/stage2_k3_down", STAGE1.replace(Co=128, stride=2), RESNET),
     Workload(
-        "resnet18/stage3_k3",
+        "resnet18/stage3_k3_b8",
         Dims(B=8, C=256, Co=256, H=14, W=14, K=3, L=latent_width(256), Lk=1, R=16),
         RESNET,
     ),

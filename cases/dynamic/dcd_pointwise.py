@@ -109,12 +109,12 @@ EXPAND = Dims(B=1, C=24, Co=144, H=56, W=56, L=latent_width(24), R=16)
 WORKLOADS = [
     Workload("mobilenet_v2/stage2_expand", EXPAND, MOBILENET),
     Workload(
-        "mobilenet_v2/stage5_expand",
+        "mobilenet_v2/stage5_expand_b8",
         Dims(B=8, C=96, Co=576, H=14, W=14, L=latent_width(96), R=16),
         MOBILENET,
     ),
     Workload(
-        "mobilenet_v2/stage6_project",
+        "mobilenet_v2/stage6_project_b8",
         Dims(B=8, C=960, Co=160, H=7, W=7, L=latent_width(160), R=16),
         MOBILENET,
     ),

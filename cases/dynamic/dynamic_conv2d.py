@@ -62,9 +62,11 @@ WORKLOADS = [
     Workload("resnet18/stage1_k3", Dims(B=1, C=64, Co=64, H=56, W=56, K=3, G=1, E=4, R=4), RESNET),
     Workload("resnet18/stage4_k3", Dims(B=1, C=512, Co=512, H=7, W=7, K=3, G=1, E=4, R=4), RESNET),
     Workload(
-        "mobilenet_v2/stage2_expand", Dims(B=8, C=24, Co=144, H=56, W=56, K=1, G=1, E=4, R=4), MOBILENET
+        "mobilenet_v2/stage2_expand_b8", Dims(B=8, C=24, Co=144, H=56, W=56, K=1, G=1, E=4, R=4), MOBILENET
     ),
-    Workload("mobilenet_v2/stage4_k3", Dims(B=8, C=384, Co=384, H=14, W=14, K=3, G=384, E=4, R=4), MOBILENET),
+    Workload(
+        "mobilenet_v2/stage4_k3_b8", Dims(B=8, C=384, Co=384, H=14, W=14, K=3, G=384, E=4, R=4), MOBILENET
+    ),
 ]
 
 core = operator.scope(
