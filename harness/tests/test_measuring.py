@@ -20,9 +20,10 @@ CASE = "scale/core/{}/tiny-one/float32/cpu/forward"
 
 # Two implementations take a time that no other number of a run has, so that it can be searched for.
 SLOW = implementation("slow", "time.sleep(0.0433)\nreturn x * factor", "import time")
+# More calls than come before timing, fewer than come before the second agreement.
 LATE = implementation(
     "late",
-    "global calls\ncalls += 1\ntime.sleep(0.0777)\nreturn x * factor + (calls > 6)",
+    "global calls\ncalls += 1\ntime.sleep(0.0777)\nreturn x * factor + (calls > 12)",
     "import time\n\ncalls = 0",
 )
 SLOW_TIMES = re.compile(r"0\.04[345]\d{5}|\b4[345]\.\d+ ms")
