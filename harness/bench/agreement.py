@@ -3,11 +3,13 @@
 Where a scope is a polynomial both sides run on integers so small that nothing rounds, and must be
 bitwise equal. Elsewhere, and again on the very inputs that are timed, the difference must be explained
 by rounding: it may not exceed γₙ·Σ|terms|, a bound that is derived from the reference and has no free
-tolerance. Where that bound is too wide to tell anything, a comparison in float64 decides.
+tolerance. Where that bound is too wide to tell anything, a comparison in float64 decides, and in the
+dtype itself the error as a whole must stay small.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -17,8 +19,13 @@ from torch import Tensor
 
 from harness.bench.dims import Dims
 from harness.bench.expectation import Evaluation, Expected, evaluate, expectations, seed
+from harness.bench.inputs import Tensors
 from harness.bench.pages import Implementation, Scope
 from harness.paper.record import Agreement
+
+# From the strongest; the strongest that an implementation passed is what its record says.
+_LEVELS = ("exact on integers", "L0", "float64 without a bound")
+_LARGEST = torch.finfo(torch.float64).max
 
 
 @dataclass
@@ -42,8 +49,16 @@ class Judge:
         if not any(entry["informative"] for entry in evidence):
             reason = "no check that ran could have refuted it: let the implementation support float64"
             return Agreement(False, "L0", reason, {"checks": evidence})
-        exact = any(check["kind"] == "integers" for check in evidence)
-        return Agreement(True, "exact on integers" if exact else "L0", None, {"checks": evidence})
+        level = min((_level(check) for check in self._checks_for(implementation)), key=_LEVELS.index)
+        return Agreement(True, level, None, {"checks": evidence})
+
+    def judge_call(self, results: Tensors, dtype: str) -> Agreement:
+        """Judge what the timed call itself returned on the inputs of the check in ``dtype``."""
+        check = next(check for check in self.checks if check.kind == "floats" and check.dtype == dtype)
+        values = {name: value for name, value in check.values.items() if name in results}
+        entry, failure = _compare(replace(check, values=values), Evaluation(results))
+        reason = f"called as it is timed, {failure}" if failure else None
+        return Agreement(failure is None, _level(check), reason, {"checks": [entry]})
 
     def _checks_for(self, implementation: Implementation) -> list[Expected]:
         return [check for check in self.checks if check.dtype in implementation.dtypes]
@@ -59,10 +74,12 @@ class Judge:
             return False
         if entry["largest_error"] > expected.rounding or "float64" not in implementation.dtypes:
             return False
-        entry["note"] = "the kernel is not exact on integers; its error lies within the rounding bound"
         exact = replace(expected, dtype="float64")
         found = evaluate(self.scope, implementation, self.dims, self.device, exact)
-        return _compare(exact, found)[1] is None
+        if _compare(exact, found)[1] is not None:
+            return False
+        entry["note"] = "the kernel is not exact on integers; its error lies within the rounding bound"
+        return True
 
 
 def prepare(scope: Scope, dims: Dims, dtype: str, device: str) -> Judge:
@@ -95,16 +112,16 @@ def _compare_one(name: str, actual: Tensor | None, expected: Expected, entry: di
         return f"the {name} is {actual.dtype}, the inputs are torch.{expected.dtype}"
     if not actual.numel():
         return None
-    limit = expected.limits[name].to(wanted.device).expand(wanted.shape)
+    limit = expected.limits[name].double().to(wanted.device).expand(wanted.shape)
     error = torch.where(actual.double() == wanted, 0.0, (actual.double() - wanted).abs())
     # A NaN is an error without bound; written so that it never compares as small.
     error = torch.where(torch.isnan(error), torch.inf, error)
     entry["largest_error"] = max(entry["largest_error"], float(error.max()))
-    excess = torch.where(error > limit, error - limit, -1.0)
+    excess = torch.where((error > limit) | error.isinf(), error - limit.clamp_max(_LARGEST), -1.0)
     if float(excess.max()) < 0:
         shares = torch.where(limit > 0, error / limit, 0.0)
         entry["largest_share_of_limit"] = max(entry["largest_share_of_limit"], float(shares.max()))
-        return None
+        return _compare_whole(name, error, wanted, expected)
     place = torch.unravel_index(excess.argmax(), wanted.shape)
     index = tuple(int(i) for i in place)
     return (
@@ -114,8 +131,23 @@ def _compare_one(name: str, actual: Tensor | None, expected: Expected, entry: di
     )
 
 
+def _compare_whole(name: str, error: Tensor, wanted: Tensor, expected: Expected) -> str | None:
+    """Compare the norm of the error, which tells where a limit per element is too wide to."""
+    if math.isinf(expected.whole):
+        return None
+    norm, size = float(error.norm()), float(wanted.double().norm())
+    if norm <= expected.whole * size:
+        return None
+    return (
+        f"the {name} as a whole is off by {norm / size if size else math.inf:.1%} of its norm, "
+        f"the limit is {expected.whole:.1%} ({expected.kind}, {expected.dtype})"
+    )
+
+
 def _level(expected: Expected) -> str:
-    return "exact on integers" if expected.kind == "integers" else "L0"
+    if expected.kind == "integers":
+        return "exact on integers"
+    return "L0" if expected.bounded else "float64 without a bound"
 
 
 def describe_inputs(scope: Scope, dims: Dims) -> Mapping[str, Any]:

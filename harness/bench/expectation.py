@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -20,6 +21,13 @@ from harness.paper.errors import SameopError
 _INFORMATIVE = 0.01
 # Where no bound can be derived, float64 must agree to this share of the largest value.
 _UNBOUNDED_FLOAT64 = 1e-10
+# Roundings that do not conspire add up like √n and not like n (Higham and Mary 2019, SIAM J. Sci.
+# Comput. 41(5)): the error of a result as a whole stays below a few times √n·u of its norm. Half of
+# the norm is where a result can no longer be told from another one.
+_WHOLE_ERRORS, _WIDEST_WHOLE = 4.0, 0.5
+
+# The output of a call that nobody asks for gradients: programs may take another path there.
+PLAIN = "output without gradients"
 
 _SIGNIFICAND_BITS = {"float64": 53, "float32": 24, "bfloat16": 8, "float16": 11}
 
@@ -30,7 +38,9 @@ class Expected:
 
     kind is ``integers`` or ``floats``; drawn_as the dtype whose values the inputs take. ``limits``
     holds one tensor per result, zero for exactness; ``informative`` says whether the limits could
-    refute anything; ``rounding`` bounds what an inexact kernel may be off on the integers.
+    refute anything; ``rounding`` bounds what an inexact kernel may be off on the integers; ``whole``
+    bounds the norm of the error as a share of the result's; ``bounded`` says whether the limits are
+    derived, and not the free ones for a reference that cannot be followed.
     """
 
     kind: str
@@ -42,6 +52,8 @@ class Expected:
     limits: Tensors = field(default_factory=dict)
     informative: bool = True
     rounding: float = 0.0
+    whole: float = math.inf
+    bounded: bool = True
 
 
 @dataclass(frozen=True)
@@ -85,6 +97,14 @@ def inputs_of(scope: Scope, dims: Dims, dtype: str, device: str) -> Tensors:
     return draw_inputs(scope.inputs(dims), seed(scope, dims), getattr(torch, dtype), device)
 
 
+def cotangent_of(scope: Scope, dims: Dims, dtype: str, device: str) -> Tensor:
+    """Draw the cotangent of a training call that is timed: that of the check on floats."""
+    expected = Expected("floats", dtype, dtype, seed(scope, dims))
+    return _cotangent(
+        scope.output(dims), expected, torch.empty((), dtype=getattr(torch, dtype), device=device)
+    )
+
+
 def bind(scope: Scope, implementation: Implementation, dims: Dims) -> Callable[[Tensors], Tensor]:
     """Return the implementation as a function of its named inputs alone."""
     options = dict(scope.options(dims))
@@ -99,29 +119,42 @@ def evaluate(
     before = {name: tensor.clone() for name, tensor in tensors.items()}
     cotangent = _cotangent(scope.output(dims), expected, next(iter(tensors.values())))
     function = bind(scope, implementation, dims)
-    _rehearse(function, tensors, differentiable(scope.inputs(dims), tensors))
+    for name in differentiable(scope.inputs(dims), tensors):
+        # A copy of a leaf, because autograd lets no program edit a leaf: that it does is what we look for.
+        tensors[name] = tensors[name].requires_grad_().clone()
+    _rehearse(function, tensors)
     state = _random_state(device)
-    results = _differentiate(scope, dims, function, tensors, cotangent)
-    for name, tensor in tensors.items():
-        if not torch.equal(tensor.detach(), before[name]):
-            return Evaluation(results, f"the implementation changes its input {name}")
+    copies = {name: tensor.clone() for name, tensor in before.items()}
+    with torch.no_grad():
+        plain = function(copies)
+    edited = _edited(copies, before)
+    if edited is None:
+        results = _differentiate(scope, dims, function, tensors, cotangent)
+        results[PLAIN] = plain.detach()
+        edited = _edited(tensors, before)
+    if edited is not None:
+        return Evaluation({}, f"the implementation changes its input {edited}")
     # A compiler may draw random numbers of its own while it compiles.
     if implementation.kind != "compiled" and not torch.equal(state, _random_state(device)):
         return Evaluation(results, "the implementation draws random numbers")
     return Evaluation(results)
 
 
-def _rehearse(function: Callable[[Tensors], Tensor], tensors: Tensors, names: list[str]) -> None:
+def _rehearse(function: Callable[[Tensors], Tensor], tensors: Tensors) -> None:
     """Call with other values in the same tensors, so that a result kept from a former call shows."""
-    values = {name: tensor.clone() for name, tensor in tensors.items()}
-    for tensor in tensors.values():
-        tensor.copy_(tensor.flatten().flip(0).view_as(tensor))
-    for name in names:
-        tensors[name].requires_grad_()
+    values = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+    # Beneath autograd, which would refuse gradients through a kept result before its values are compared.
+    for name, tensor in tensors.items():
+        tensor.data.copy_(values[name].flatten().flip(0).view_as(tensor))
     function(tensors)
-    with torch.no_grad():
-        for name, tensor in tensors.items():
-            tensor.copy_(values[name])
+    for name, tensor in tensors.items():
+        tensor.data.copy_(values[name])
+
+
+def _edited(tensors: Tensors, before: Tensors) -> str | None:
+    """Name the first input that is no longer what it was."""
+    changed = (name for name, tensor in tensors.items() if not torch.equal(tensor.detach(), before[name]))
+    return next(changed, None)
 
 
 def _random_state(device: str) -> Tensor:
@@ -134,7 +167,7 @@ def _compute(scope: Scope, dims: Dims, device: str, expected: Expected) -> Tenso
     cotangent = _cotangent(scope.output(dims), expected, next(iter(tensors.values())))
     results = _differentiate(scope, dims, bind(scope, scope.reference, dims), tensors, cotangent)
     _demand_declared_shape(scope, dims, results)
-    return results
+    return {**results, PLAIN: results["output"]}
 
 
 def _demand_declared_shape(scope: Scope, dims: Dims, results: Tensors) -> None:
@@ -261,7 +294,10 @@ def _bounded(expected: Expected, study: _Study) -> Expected:
     underflow = study.roundings * torch.finfo(getattr(torch, expected.dtype)).tiny
     limits = {name: share * terms + underflow * (terms > 0) for name, terms in study.terms.items()}
     informative = share <= _INFORMATIVE and all(bool(limit.isfinite().all()) for limit in limits.values())
-    return replace(expected, values=study.values, limits=limits, informative=informative)
+    # Only where the limits per element tell nothing: they are the sharper ones.
+    whole = min(_WIDEST_WHOLE, _WHOLE_ERRORS * study.roundings**0.5 * _unit(expected.dtype))
+    whole = math.inf if informative else whole
+    return replace(expected, values=study.values, limits=limits, informative=informative, whole=whole)
 
 
 def _unbounded(expected: Expected) -> Expected:
@@ -269,7 +305,7 @@ def _unbounded(expected: Expected) -> Expected:
     informative = expected.dtype == "float64"
     share = _UNBOUNDED_FLOAT64 if informative else 1.0
     limits = {name: share * value.abs().max() for name, value in expected.values.items()}
-    return replace(expected, limits=limits, informative=informative)
+    return replace(expected, limits=limits, informative=informative, whole=_WIDEST_WHOLE, bounded=False)
 
 
 def _study(scope: Scope, dims: Dims, unit: float, device: str, wide: Expected) -> _Study:
@@ -283,9 +319,10 @@ def _study(scope: Scope, dims: Dims, unit: float, device: str, wide: Expected) -
         results = _differentiate(scope, dims, bind(scope, scope.reference, dims), tensors, cotangent)
     _demand_declared_shape(scope, dims, results)
     seen = {name: shadow.see(result) for name, result in results.items()}
+    terms = {name: found.terms.clone() for name, found in seen.items()}
     return _Study(
-        values=results,
-        terms={name: found.terms.clone() for name, found in seen.items()},
+        values={**results, PLAIN: results["output"]},
+        terms={**terms, PLAIN: terms["output"]},
         roundings=max(found.roundings for found in seen.values()),
     )
 

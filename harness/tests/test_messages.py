@@ -53,7 +53,8 @@ def test_claim_line_names_the_weakest_evidence() -> None:
     """A claim's line shows the largest chance of error over its shapes, and how its mutants fared."""
     result = claim("holds", mutant("one", "refuted"), mutant("two", "holds", "holds"))
     assert claim_line(result) == (
-        "a-is-b: holds at L1, error probability at most 1e-31, values and gradients; 1 of 1 mutants refuted, 1 equivalent"
+        "a-is-b: holds at L1, error probability at most 1e-31, values and gradients; "
+        "1 of 1 mutants refuted, 1 equivalent"
     )
 
 

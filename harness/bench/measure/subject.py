@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import torch
+from torch import Tensor
 
 from harness.bench.catalog import Catalogue
 from harness.bench.dims import Dims
-from harness.bench.expectation import bind, inputs_of
+from harness.bench.expectation import bind, cotangent_of, inputs_of
 from harness.bench.inputs import Tensors, differentiable
 from harness.bench.pages import Implementation, Scope
 from harness.paper.record import CaseId
@@ -39,32 +40,64 @@ class Subject:
         """Draw the inputs that are timed."""
         return inputs_of(self.scope, self.dims, self.dtype, self.device)
 
-    def call(self, inputs: Tensors) -> Callable[[], object]:
+    def timed_call(self) -> TimedCall:
         """Return what is timed: one forward call, or forward and backward."""
+        inputs = self.inputs()
         function = bind(self.scope, self.implementation, self.dims)
         if self.direction == "forward":
-            return _forward(function, inputs)
-        wanted = [
-            inputs[name].requires_grad_() for name in differentiable(self.scope.inputs(self.dims), inputs)
-        ]
-        cotangent = torch.ones(
-            self.scope.output(self.dims), dtype=getattr(torch, self.dtype), device=self.device
+            return TimedCall(partial(_forward, function, inputs), ("output",), list(inputs.values()))
+        names = differentiable(self.scope.inputs(self.dims), inputs)
+        wanted = [inputs[name].requires_grad_() for name in names]
+        cotangent = cotangent_of(self.scope, self.dims, self.dtype, self.device)
+        train = partial(_train, function, inputs, wanted, cotangent)
+        results = tuple(f"gradient of {name}" for name in names)
+        return TimedCall(train, results, [*inputs.values(), cotangent])
+
+
+@dataclass(frozen=True)
+class TimedCall:
+    """What is timed, the names of its results, and the tensors that it reads."""
+
+    run: Callable[[], object]
+    names: tuple[str, ...]
+    reads: list[Tensor]
+
+    def rehearse(self) -> tuple[Tensors, str | None]:
+        """Call on other values and then on the timed ones; return the results and what was done wrong.
+
+        The values change beneath the tensors, as no version counter of autograd tells: a result that was
+        kept from a former call cannot pass, whatever it was kept by.
+        """
+        timed = [tensor.detach().clone() for tensor in self.reads]
+        for tensor, values in zip(self.reads, timed, strict=True):
+            tensor.data.copy_(values.flatten().flip(0).view_as(values))
+        other = self._named(self.run())
+        for tensor, values in zip(self.reads, timed, strict=True):
+            tensor.data.copy_(values)
+        results = self._named(self.run())
+        kept = {result.untyped_storage().data_ptr() for result in other.values()}
+        kept -= {tensor.untyped_storage().data_ptr() for tensor in self.reads}
+        shared = any(result.untyped_storage().data_ptr() in kept for result in results.values())
+        return (
+            results,
+            "two calls return the same memory, and the second overwrites the first" if shared else None,
         )
 
-        def train() -> object:
-            return torch.autograd.grad(function(inputs), wanted, cotangent, allow_unused=True)
-
-        return train
-
-
-def _forward(function: Callable[[Tensors], Any], inputs: Tensors) -> Callable[[], object]:
-    def forward() -> object:
-        with torch.no_grad():
-            return function(inputs)
-
-    return forward
+    def _named(self, results: object) -> Tensors:
+        found = results if isinstance(results, tuple) else (results,)
+        return {
+            name: result
+            for name, result in zip(self.names, found, strict=True)
+            if isinstance(result, Tensor) and result.numel()
+        }
 
 
-def case_id(parts: Mapping[str, str]) -> CaseId:
-    """Rebuild a case id from its parts."""
-    return CaseId(**parts)
+def _forward(function: Callable[[Tensors], Tensor], inputs: Tensors) -> Tensor:
+    with torch.no_grad():
+        return function(inputs)
+
+
+def _train(
+    function: Callable[[Tensors], Tensor], inputs: Tensors, wanted: list[Tensor], cotangent: Tensor
+) -> tuple[Tensor | None, ...]:
+    return torch.autograd.grad(function(inputs), wanted, cotangent, allow_unused=True)

@@ -7,14 +7,14 @@ import os
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from harness.bench.agreement import describe_inputs, prepare, restore, save
+from harness.bench.agreement import Judge, describe_inputs, prepare, restore, save
 from harness.bench.catalog import Catalogue
 from harness.bench.machine import usable_cpus
 from harness.bench.measure.arithmetic import exact_arithmetic, forbid_tf32
@@ -24,9 +24,9 @@ from harness.bench.measure.latency import Budget
 from harness.bench.measure.macs import probe_with_ones, read_macs
 from harness.bench.measure.memory import read_memory
 from harness.bench.measure.procedure import Meter, first_line, measure
-from harness.bench.measure.subject import Subject
+from harness.bench.measure.subject import Subject, TimedCall
 from harness.paper.errors import SameopError
-from harness.paper.record import CaseId, Reading, Status
+from harness.paper.record import Agreement, CaseId, Reading, Status
 from harness.paper.units import Unit
 
 # Meters that read one call after the samples were taken. A new meter is one file and one line here.
@@ -120,14 +120,28 @@ def _expect(job: Job, subject: Subject) -> dict[str, Any]:
 def _measure(job: Job, subject: Subject) -> dict[str, Any]:
     saved = torch.load(job.expected, weights_only=True)
     judge = restore(subject.scope, subject.dims, subject.device, saved)
+    timed = subject.timed_call()
     outcome = measure(
-        judge=lambda: judge.judge(subject.implementation),
-        prepare_call=lambda: subject.call(subject.inputs()),
+        judge=lambda: _agree(judge, subject, timed),
+        prepare_call=lambda: timed.run,
         clock=clock_for(subject.device),
         meters={name: Meter(unit, partial(read, subject)) for name, (unit, read) in METERS.items()},
         budget=Budget(job.warm_up_seconds, job.sample_seconds),
     )
     return {**asdict(outcome), "worker": _facts()}
+
+
+def _agree(judge: Judge, subject: Subject, timed: TimedCall) -> Agreement:
+    """Judge the implementation, and then the very call that is timed."""
+    agreement = judge.judge(subject.implementation)
+    if not agreement.agrees:
+        return agreement
+    results, misdeed = timed.rehearse()
+    if misdeed:
+        return Agreement(False, agreement.level, misdeed)
+    called = judge.judge_call(results, subject.dtype)
+    evidence = {**agreement.evidence, "timed_call": called.evidence}
+    return replace(agreement if called.agrees else called, evidence=evidence)
 
 
 def _count(_: Job, subject: Subject) -> dict[str, Any]:
