@@ -16,7 +16,6 @@ _STATUS_WORDS = {
     Status.CRASHED: "the worker process crashed",
     Status.TIMED_OUT: "the case ran out of time",
     Status.FAILED: "the case failed",
-    Status.UNSUPPORTED: "the implementation does not support the case",
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from enum import IntEnum
 
 
@@ -39,18 +38,6 @@ _MEANINGS = {
     Exit.CHANGED: "a case of the base is missing or changed",
     Exit.INTERRUPTED: "interrupted",
 }
-
-# Where several codes hold at once, the first of these wins.
-_PRECEDENCE = (Exit.FAILED, Exit.CHANGED, Exit.REGRESSED, Exit.INCONCLUSIVE)
-
-
-def strongest(codes: Iterable[Exit]) -> Exit:
-    """Return the code that a command ends with when several hold."""
-    held = set(codes)
-    for code in _PRECEDENCE:
-        if code in held:
-            return code
-    return max(held, default=Exit.PASS)
 
 
 class SameopError(Exception):

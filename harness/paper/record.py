@@ -28,7 +28,6 @@ class Status(StrEnum):
     CRASHED = "crashed"
     TIMED_OUT = "timed out"
     FAILED = "failed"
-    UNSUPPORTED = "unsupported"
 
 
 @dataclass(frozen=True)

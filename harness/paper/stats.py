@@ -21,11 +21,6 @@ class Summary:
     low: float
     high: float
 
-    @property
-    def relative_spread(self) -> float:
-        """Half the interval for the median, as a share of the median."""
-        return (self.high - self.low) / 2 / self.median if self.median else 0.0
-
 
 def summarise(samples: Sequence[float], confidence: float = 0.95) -> Summary:
     """Summarise at least one sample.

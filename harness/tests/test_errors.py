@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.paper.errors import Exit, NothingToMeasureError, RunRefusedError, SameopError, strongest
+from harness.paper.errors import Exit, NothingToMeasureError, RunRefusedError, SameopError
 
 
 @pytest.mark.parametrize(
@@ -29,23 +29,6 @@ def test_an_exit_code_keeps_its_number_and_meaning(code: Exit, number: int, mean
 def test_codes_of_make_and_pytest_are_left_alone() -> None:
     """Make turns 1 into 2, and pytest means things of its own by 3 and 5."""
     assert {2, 3, 5}.isdisjoint(Exit)
-
-
-@pytest.mark.parametrize(
-    ("held", "code"),
-    [
-        ([], Exit.PASS),
-        ([Exit.PASS, Exit.REGRESSED], Exit.REGRESSED),
-        ([Exit.INCONCLUSIVE, Exit.REGRESSED], Exit.REGRESSED),
-        ([Exit.REGRESSED, Exit.CHANGED], Exit.CHANGED),
-        ([Exit.CHANGED, Exit.FAILED, Exit.INCONCLUSIVE], Exit.FAILED),
-        ([Exit.PASS, Exit.NOTHING], Exit.NOTHING),
-        ([Exit.PASS, Exit.PASS], Exit.PASS),
-    ],
-)
-def test_the_worst_code_wins(held: list[Exit], code: Exit) -> None:
-    """Of several codes the first of failed, changed, regressed and inconclusive is returned."""
-    assert strongest(held) is code
 
 
 @pytest.mark.parametrize(

@@ -56,9 +56,3 @@ def test_one_slow_sample_moves_no_median() -> None:
     """An interrupt during one sample leaves the median alone."""
     calm = summarise([1.0] * 20)
     assert summarise([1.0] * 20 + [1000.0]).median == calm.median
-
-
-@pytest.mark.parametrize(("samples", "spread"), [([1.0, 2.0, 3.0], 0.5), ([0.0, 0.0], 0.0)])
-def test_the_spread_is_a_share_of_the_median(samples: list[float], spread: float) -> None:
-    """Half the interval is told as a share of the median, and of zero there is no share."""
-    assert summarise(samples).relative_spread == spread
