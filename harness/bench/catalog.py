@@ -106,7 +106,7 @@ def _importing(path: Path, load: Any, *arguments: Any) -> Any:
         return load(*arguments)
     except SameopError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         frames = traceback.extract_tb(error.__traceback__)
         line = next((frame.lineno for frame in reversed(frames) if Path(frame.filename) == path), None)
         where = f"{path}:{line}" if line else str(path)

@@ -162,7 +162,12 @@ def _print_json(document: Mapping[str, Any]) -> int:
 def _print_tables(tables: list[Any]) -> int:
     from rich.console import Console
 
-    console = Console(width=None if sys.stdout.isatty() else _WIDE)
+    class Pipe(Console):
+        def on_broken_pipe(self) -> None:
+            # Rich would exit with 1, which here means that something failed.
+            raise BrokenPipeError
+
+    console = Pipe(width=None if sys.stdout.isatty() else _WIDE)
     for table in tables:
         console.print(table)
     return Exit.PASS

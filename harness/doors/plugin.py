@@ -122,8 +122,12 @@ def _adds_suite(config: pytest.Config) -> bool:
 def _bench(config: pytest.Config) -> Bench | None:
     """Return what is known of the project's cases, None where it has none; the first call reads its pages."""
     if _BENCH not in config.stash and _PROJECT in config.stash:
-        from harness.doors.bench import Bench
-
+        try:
+            from harness.doors.bench import Bench
+        except ModuleNotFoundError as error:
+            raise SameopError(
+                f"Proving and measuring need {error.name}, which is not installed: pip install {error.name}."
+            ) from None
         config.stash[_BENCH] = Bench.of(config, config.stash[_PROJECT])
     return config.stash.get(_BENCH, None)
 

@@ -162,6 +162,28 @@ def run(folder: Path, command: list[str], variables: Mapping[str, str] | None = 
     return Done(done.returncode, done.stdout, done.stderr)
 
 
+BLOCKER = """
+import sys
+
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {blocked!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+
+sys.meta_path.insert(0, Blocker())
+"""
+
+
+def without(folder: Path, *modules: str) -> dict[str, str]:
+    """Return the variables of an environment in which these modules cannot be imported."""
+    blocker = folder / "blocker"
+    blocker.mkdir()
+    (blocker / "sitecustomize.py").write_text(BLOCKER.format(blocked=modules), encoding="utf-8")
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(blocker), os.environ.get("PYTHONPATH")]))}
+
+
 def environment(variables: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return this process's environment without what would change a nested pytest.
 

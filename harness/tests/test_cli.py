@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 
 from harness.doors import cli
 from harness.paper.errors import Exit
-from harness.tests.projects import environment, make_project, run
+from harness.tests.projects import make_project, run, without
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -97,6 +96,24 @@ def test_page_that_does_not_import(command: Command, tmp_path: Path) -> None:
     assert code == 4
     assert err.startswith(f"sameop: The page {project.page}:3 cannot be imported (ModuleNotFoundError: ")
     assert "Traceback" not in err
+
+
+def test_page_that_wants_to_leave(command: Command, tmp_path: Path) -> None:
+    """A page that calls sys.exit while it is imported does not end the command without a word."""
+    project = make_project(tmp_path)
+    project.page.write_text("import sys\n\nsys.exit(0)\n", encoding="utf-8")
+    code, _, err = command("list")
+    assert code == 4
+    assert err.startswith(f"sameop: The page {project.page}:3 cannot be imported (SystemExit: 0)")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell")
+def test_reader_who_has_seen_enough(tmp_path: Path) -> None:
+    """A pipe that is closed early is no failure."""
+    make_project(tmp_path)
+    program = f"{sys.executable} -m harness list | true; echo ${{PIPESTATUS[0]}}"
+    done = run(tmp_path, ["bash", "-c", program])
+    assert (done.out, done.err) == ("0\n", "exit 0: pass\n")
 
 
 def test_unknown_ending(command: Command, tmp_path: Path, sound_run: Path) -> None:
@@ -243,13 +260,7 @@ def test_reading_runs_needs_no_torch(tmp_path: Path, sound_run: Path, arguments:
 
 def _without(folder: Path, module: str, *arguments: str) -> tuple[int, str, str]:
     """Run the command where a module cannot be imported."""
-    blocker = folder / "blocker"
-    blocker.mkdir()
-    (blocker / "sitecustomize.py").write_text(
-        f"import sys\nsys.modules[{module!r}] = None\n", encoding="utf-8"
-    )
-    path = os.pathsep.join(filter(None, [str(blocker), environment().get("PYTHONPATH")]))
-    done = run(folder, [sys.executable, "-m", "harness", *arguments], {"PYTHONPATH": path})
+    done = run(folder, [sys.executable, "-m", "harness", *arguments], without(folder, module))
     return done.code, done.out, done.err
 
 

@@ -13,7 +13,7 @@ import pytest
 from harness.bench.machine import usable_cpus
 from harness.doors import bench
 from harness.paper.errors import SameopError
-from harness.tests.projects import Done, Project, implementation, make_project, run
+from harness.tests.projects import Done, Project, implementation, make_project, run, without
 
 WEIGHTY = ("torch", "typer", "rich", "numpy", "fvcore", "jinja2")
 USAGE = "exit 4: usage: an unknown option, name or file"
@@ -271,3 +271,13 @@ def test_pages_are_read_only_where_they_are_needed(tmp_path: Path) -> None:
     assert asking.code == 2
     assert sentence in asking.lines
     assert "Traceback" not in asking.out
+
+
+def test_missing_torch_is_one_sentence(tmp_path: Path) -> None:
+    """Where torch is not installed a project's pytest says so, and not where it was looked for."""
+    done = make_project(tmp_path).pytest(variables=without(tmp_path, "torch"))
+    assert done.code == 4
+    assert summary(done) == [
+        "Proving and measuring need torch, which is not installed: pip install torch.",
+        USAGE,
+    ]
