@@ -5,7 +5,8 @@ Decomposition, ICLR 2021 (arXiv 2103.08756), the form for K×K kernels: Λ is ``
 the K²×Lk matrix R, which spreads Lk latent taps over the kernel, ``taps``. Φ's axes are those of P, Q and
 R in this order; the paper's mode numbers put Q's first, a transposition of a matrix that is free. By
 default Lk = 1; with R one-hot at the centre Φ is a 1×1 convolution beside a static K×K one.
-Module: Λ and Φ come from one branch of two bias-free layers with a ReLU between them.
+Either part may be left out by ``parts``. Module: one branch of two bias-free layers with a ReLU between
+them makes the parts.
 The released layer (liyunsheng13/dcd) has no R and is a different function, no implementation of this
 one: it adds P(Φ+I)Qᵀx, with a batch norm on either side of Φ+I, and gates with a range of 0 to 2.
 """
@@ -20,7 +21,7 @@ from torch import Tensor
 from harness import Cost, Dims, Operator, Spec, Workload, activation, generated, parameter
 
 from .cond_conv2d import convolve_folded, options, output
-from .dcd_pointwise import BOTH, Part, branch, latent_width
+from .dcd_pointwise import BOTH, Part, behind_branch, branch, latent_width
 
 operator = Operator(
     "dcd_conv2d",
@@ -115,6 +116,7 @@ RESNET = "DCD-ResNet-18, Li et al. 2021, with their r = 16 and default L for the
 STAGE1 = Dims(B=1, C=64, Co=64, H=56, W=56, K=3, L=latent_width(64), Lk=1, R=16)
 WORKLOADS = [
     Workload("resnet18/stage1_k3", STAGE1, RESNET),
+    Workload("resnet18/stage1_k3_phi", STAGE1.replace(parts="phi"), RESNET + ", Λ left out"),
     Workload("resnet18/stage1_k3_taps4_b8", STAGE1.replace(B=8, Lk=4), RESNET + ", Lk = ⌊K²/2⌋"),
     Workload("resnet18/stage2_k3_down", STAGE1.replace(Co=128, stride=2), RESNET),
     Workload(
@@ -123,8 +125,14 @@ WORKLOADS = [
         RESNET,
     ),
 ]
-SMALL = Dims(B=2, C=4, Co=6, H=7, W=6, K=3, L=3, Lk=2, R=2)
-PROOF_DIMS = (SMALL, SMALL.replace(H=2, W=5), SMALL.replace(C=6, Co=4, H=6, W=7, L=2, stride=2))
+SMALL = Dims(B=2, C=8, Co=6, H=7, W=6, K=3, L=3, Lk=2, R=2)
+PROOF_DIMS = (
+    SMALL,
+    SMALL.replace(H=2, W=5),
+    SMALL.replace(C=10, Co=4, H=6, W=7, L=2, stride=2),
+    SMALL.replace(parts="gate"),
+    SMALL.replace(parts="phi"),
+)
 
 ON_KERNEL = "Φ is multiplied into one kernel per image, where the cheaper order may lie on the map"
 ON_FEATURES = "Φ is applied to the map, where the cheaper order may be one kernel per image"
@@ -135,11 +143,8 @@ core = operator.scope(
     output=output,
     cost=cost,
     options=options,
-    workloads=[
-        *WORKLOADS,
-        Workload("resnet18/stage1_k3_phi", STAGE1.replace(parts="phi"), RESNET + ", Λ left out"),
-    ],
-    proof_dims=(*PROOF_DIMS, *(SMALL.replace(parts=part) for part in ("gate", "phi"))),
+    workloads=WORKLOADS,
+    proof_dims=PROOF_DIMS,
     polynomial=True,
     counted=lambda d: macs(d, on_kernel(d, d.Co)),
     counted_because=ON_KERNEL + "; P comes first whatever its size",
@@ -200,43 +205,44 @@ def merged(
 def module_reference(
     x: Tensor,
     weight: Tensor,
-    P: Tensor,
-    Q: Tensor,
-    taps: Tensor,
     squeeze: Tensor,
     excite: Tensor,
+    P: Part = None,
+    Q: Part = None,
+    taps: Part = None,
     stride: int = 1,
 ) -> Tensor:
     """y[b] = W_b * x[b], W_b[o,c,n] = λ[b,o]·weight[o,c,n] + Σ_ijl P[o,i]·Φ[b,i,j,l]·Q[c,j]·taps[n,l].
 
     (λ, Φ)[b] = excite·ReLU(squeeze·mean(x[b])). x [B, C, H, W], zero outside the map, its mean over all
-    positions; weight [Co, C, K, K] with odd K; P [Co, L]; Q [C, L]; taps [K², Lk]; squeeze [C/R, C];
-    excite [Co+L²·Lk, C/R], the rows of λ before those of Φ; y [B, Co, ⌈H/s⌉, ⌈W/s⌉] for the stride s.
+    positions; weight [Co, C, K, K] with odd K; squeeze [C/R, C]; excite [Co+L²·Lk, C/R], the rows of λ
+    before those of Φ; P [Co, L]; Q [C, L]; taps [K², Lk]; y [B, Co, ⌈H/s⌉, ⌈W/s⌉] for the stride s.
+    Without P, Q and taps there is no Φ; without its rows λ is one.
     """
     Co, C, K = weight.shape[:3]
-    L, Lk = P.shape[1], taps.shape[1]
+    size = P.shape[1] ** 2 * taps.shape[1] if P is not None and taps is not None else 0
     dynamic = torch.relu(x.mean((2, 3)) @ squeeze.t()) @ excite.t()
-    gate, phi = dynamic[:, :Co], dynamic[:, Co:].reshape(-1, L, L, Lk)
-    spread = torch.einsum("oi,bijn->bojn", P, phi @ taps.t())
-    residual = torch.einsum("bojn,cj->bocn", spread, Q).reshape(-1, Co, C, K, K)
-    kernels = gate[:, :, None, None, None] * weight + residual
+    gate, phi = dynamic.split([len(excite) - size, size], dim=1)
+    kernels = weight.expand(len(x), -1, -1, -1, -1)
+    if gate.shape[1]:
+        kernels = gate[:, :, None, None, None] * kernels
+    if P is not None and taps is not None:
+        cube = phi.reshape(len(x), P.shape[1], P.shape[1], -1)
+        spread = torch.einsum("oi,bijn->bojn", P, cube @ taps.t())
+        kernels = kernels + torch.einsum("bojn,cj->bocn", spread, Q).reshape(-1, Co, C, K, K)
     windows = F.pad(x, (K // 2,) * 4).unfold(2, K, stride).unfold(3, K, stride)
     return torch.einsum("bchwuv,bocuv->bohw", windows, kernels)
 
 
 def module_inputs(d: Dims) -> Mapping[str, Spec]:
     """Shapes of the module's inputs."""
-    given, hidden = inputs(d), d.C // d.R
-    return {
-        **{name: given[name] for name in ("x", "weight", "P", "Q", "taps")},
-        "squeeze": parameter(hidden, d.C, fan_in=d.C),
-        "excite": parameter(d.Co + d.L**2 * d.Lk, hidden, fan_in=hidden),
-    }
+    return behind_branch(d, inputs(d))
 
 
 def branch_macs(d: Dims) -> int:
     """Count the two layers of the branch, which are as many weights, per image."""
-    return int(d.C // d.R * (d.C + d.Co + d.L**2 * d.Lk))
+    specs = module_inputs(d)
+    return specs["squeeze"].elements + specs["excite"].elements
 
 
 def module_cost(d: Dims) -> Cost:
@@ -246,7 +252,7 @@ def module_cost(d: Dims) -> Cost:
         fused,
         params=fused.params + branch_macs(d),
         macs=fused.macs + d.B * branch_macs(d),
-        elements_read=fused.elements_read - d.B * (d.Co + d.L**2 * d.Lk) + branch_macs(d),
+        elements_read=sum(spec.elements for spec in module_inputs(d).values()),
         elementwise=fused.elementwise + d.B * (d.C * d.H * d.W + d.C // d.R),
     )
 
@@ -271,15 +277,16 @@ def with_branch(fuse: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def run(
         x: Tensor,
         weight: Tensor,
-        P: Tensor,
-        Q: Tensor,
-        taps: Tensor,
         squeeze: Tensor,
         excite: Tensor,
-        stride: int,
+        P: Part = None,
+        Q: Part = None,
+        taps: Part = None,
+        stride: int = 1,
     ) -> Tensor:
-        gate, phi = branch(x, squeeze, excite).tensor_split([len(P)], dim=1)
-        return fuse(x, weight, gate, phi.reshape(len(x), P.shape[1], P.shape[1], -1), P, Q, taps, stride)
+        shape = () if P is None or taps is None else (P.shape[1], P.shape[1], taps.shape[1])
+        gate, phi = branch(x, squeeze, excite, shape)
+        return fuse(x, weight, gate, phi, P, Q, taps, stride)
 
     return run
 

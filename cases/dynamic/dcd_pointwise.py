@@ -2,13 +2,14 @@
 
 W(x) = Λ(x)W₀ + PΦ(x)Qᵀ. Li et al., Revisiting Dynamic Convolution via Matrix Decomposition, ICLR 2021
 (arXiv 2103.08756), eq. (6): Λ a diagonal matrix, ``gate`` here; Φ a full L×L matrix, ``phi``;
-P and Q map the channels from and to the latent space. Either part may be left out, as in the paper's
-ablation. Module: Λ and Φ come from one branch of two bias-free layers with a ReLU between them.
+P and Q map the channels from and to the latent space. Either part may be left out by ``parts``, as in the
+paper's ablation. Module: one branch of two bias-free layers with a ReLU between them makes the parts.
 The released layer (liyunsheng13/dcd) is a different function and no implementation of this one: it
 computes P(Φ+I)Qᵀ with a batch norm on either side of Φ+I, its gate runs through a hard sigmoid with range
 0 to 2, and its branch has another gate in place of the ReLU. Like ``feature_path`` it never forms W(x).
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -108,6 +109,7 @@ RESNET = "DCD-ResNet-50, Li et al. 2021, with their r = 16 and default L for the
 EXPAND = Dims(B=1, C=24, Co=144, H=56, W=56, L=latent_width(24), R=16)
 WORKLOADS = [
     Workload("mobilenet_v2/stage2_expand", EXPAND, MOBILENET),
+    Workload("mobilenet_v2/stage2_expand_gate", EXPAND.replace(parts="gate"), MOBILENET + ", Φ left out"),
     Workload(
         "mobilenet_v2/stage5_expand_b8",
         Dims(B=8, C=96, Co=576, H=14, W=14, L=latent_width(96), R=16),
@@ -124,9 +126,12 @@ WORKLOADS = [
         RESNET,
     ),
 ]
+SMALL = Dims(B=2, C=8, Co=6, H=7, W=5, L=3, R=2)
 PROOF_DIMS = (
-    Dims(B=2, C=4, Co=6, H=7, W=5, L=3, R=2),
-    Dims(B=3, C=6, Co=4, H=1, W=8, L=2, R=3),
+    SMALL,
+    Dims(B=3, C=12, Co=4, H=1, W=8, L=2, R=3),
+    SMALL.replace(parts="gate"),
+    SMALL.replace(parts="phi"),
 )
 
 PHI_ON_MATRIX = "Φ is multiplied into one matrix per image, where the cheaper order may lie on the map"
@@ -137,11 +142,8 @@ core = operator.scope(
     inputs=inputs,
     output=output,
     cost=cost,
-    workloads=[
-        *WORKLOADS,
-        Workload("mobilenet_v2/stage2_expand_gate", EXPAND.replace(parts="gate"), MOBILENET + ", Φ left out"),
-    ],
-    proof_dims=(*PROOF_DIMS, *(PROOF_DIMS[0].replace(parts=part) for part in ("gate", "phi"))),
+    workloads=WORKLOADS,
+    proof_dims=PROOF_DIMS,
     polynomial=True,
     counted=lambda d: macs(d, d.Co * d.L**2 + d.L * d.C * d.Co),
     counted_because=PHI_ON_MATRIX + "; P comes first whatever its size",
@@ -182,34 +184,46 @@ def merged(
 
 
 def module_reference(
-    x: Tensor, weight: Tensor, P: Tensor, Q: Tensor, squeeze: Tensor, excite: Tensor
+    x: Tensor, weight: Tensor, squeeze: Tensor, excite: Tensor, P: Part = None, Q: Part = None
 ) -> Tensor:
     """y[b,o,i,j] = Σ_c W_b[o,c] · x[b,c,i,j] with W_b = diag(λ[b]) · weight + P · Φ[b] · Qᵀ.
 
     (λ, Φ)[b] = excite·ReLU(squeeze·mean(x[b])). x [B, C, H, W], its mean over all positions;
-    weight [Co, C]; P [Co, L]; Q [C, L]; squeeze [C/R, C]; excite [Co+L², C/R], the rows of λ before
-    those of Φ; y [B, Co, H, W].
+    weight [Co, C]; squeeze [C/R, C]; excite [Co+L², C/R], the rows of λ before those of Φ; P [Co, L];
+    Q [C, L]; y [B, Co, H, W]. Without P and Q there is no Φ; without its rows λ is one.
     """
-    B, Co, L = len(x), *P.shape
-    branch = torch.relu(x.mean((2, 3)) @ squeeze.t()) @ excite.t()
-    gate, phi = branch[:, :Co], branch[:, Co:].reshape(B, L, L)
-    residual = torch.einsum("boj,cj->boc", torch.einsum("oi,bij->boj", P, phi), Q)
-    return torch.einsum("boc,bchw->bohw", gate.unsqueeze(2) * weight + residual, x)
+    size = P.shape[1] ** 2 if P is not None else 0
+    dynamic = torch.relu(x.mean((2, 3)) @ squeeze.t()) @ excite.t()
+    gate, phi = dynamic.split([len(excite) - size, size], dim=1)
+    matrix = weight.expand(len(x), -1, -1)
+    if gate.shape[1]:
+        matrix = gate.unsqueeze(2) * matrix
+    if P is not None:
+        square = phi.reshape(len(x), P.shape[1], -1)
+        matrix = matrix + torch.einsum("boj,cj->boc", torch.einsum("oi,bij->boj", P, square), Q)
+    return torch.einsum("boc,bchw->bohw", matrix, x)
+
+
+def behind_branch(d: Dims, specs: Mapping[str, Spec]) -> Mapping[str, Spec]:
+    """Replace Λ and Φ, as far as they are among the inputs, by the two layers that make them."""
+    made = [spec.elements // d.B for spec in specs.values() if spec.role == "generated"]
+    hidden = d.C // d.R
+    return {
+        **{name: spec for name, spec in specs.items() if spec.role != "generated"},
+        "squeeze": parameter(hidden, d.C, fan_in=d.C),
+        "excite": parameter(sum(made), hidden, fan_in=hidden),
+    }
 
 
 def module_inputs(d: Dims) -> Mapping[str, Spec]:
     """Shapes of the module's inputs."""
-    given, hidden = inputs(d), d.C // d.R
-    return {
-        **{name: given[name] for name in ("x", "weight", "P", "Q")},
-        "squeeze": parameter(hidden, d.C, fan_in=d.C),
-        "excite": parameter(d.Co + d.L**2, hidden, fan_in=hidden),
-    }
+    return behind_branch(d, inputs(d))
 
 
 def branch_macs(d: Dims) -> int:
     """Count the two layers of the branch, which are as many weights, per image."""
-    return int(d.C // d.R * (d.C + d.Co + d.L**2))
+    specs = module_inputs(d)
+    return specs["squeeze"].elements + specs["excite"].elements
 
 
 def module_cost(d: Dims) -> Cost:
@@ -219,7 +233,7 @@ def module_cost(d: Dims) -> Cost:
         fused,
         params=fused.params + branch_macs(d),
         macs=fused.macs + d.B * branch_macs(d),
-        elements_read=fused.elements_read - d.B * (d.Co + d.L**2) + branch_macs(d),
+        elements_read=sum(spec.elements for spec in module_inputs(d).values()),
         elementwise=fused.elementwise + d.B * (d.C * d.H * d.W + d.C // d.R),
     )
 
@@ -237,17 +251,23 @@ module = operator.scope(
 )
 
 
-def branch(x: Tensor, squeeze: Tensor, excite: Tensor) -> Tensor:
-    """Compute λ and Φ side by side, [B, Co+L²], of a map [B, C, H, W]."""
-    return F.linear(F.relu(F.linear(x.mean((2, 3)), squeeze)), excite)
+def branch(x: Tensor, squeeze: Tensor, excite: Tensor, shape: tuple[int, ...]) -> tuple[Part, Part]:
+    """Compute λ and Φ of a map [B, C, H, W]; no λ where excite has no rows for it, no Φ without a shape."""
+    dynamic = F.linear(F.relu(F.linear(x.mean((2, 3)), squeeze)), excite)
+    gates = len(excite) - (math.prod(shape) if shape else 0)
+    gate, phi = dynamic.tensor_split([gates], dim=1)
+    return gate if gates else None, phi.reshape(-1, *shape) if shape else None
 
 
 def with_branch(fuse: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Turn a form of the core into one of the module, which computes Λ and Φ by the branch."""
 
-    def run(x: Tensor, weight: Tensor, P: Tensor, Q: Tensor, squeeze: Tensor, excite: Tensor) -> Tensor:
-        gate, phi = branch(x, squeeze, excite).tensor_split([len(P)], dim=1)
-        return fuse(x, weight, gate, phi.reshape(len(x), P.shape[1], -1), P, Q)
+    def run(
+        x: Tensor, weight: Tensor, squeeze: Tensor, excite: Tensor, P: Part = None, Q: Part = None
+    ) -> Tensor:
+        shape = () if P is None else (P.shape[1], P.shape[1])
+        gate, phi = branch(x, squeeze, excite, shape)
+        return fuse(x, weight, gate, phi, P, Q)
 
     return run
 
