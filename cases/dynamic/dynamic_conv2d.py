@@ -170,9 +170,9 @@ module = operator.scope(
     options=module_options,
     workloads=WORKLOADS,
     proof_dims=(
-        *grouped_maps(Co=6, E=3, R=2),
-        *grouped_maps(Co=6, E=3, R=2, stride=2, tau=30.0),
-        Dims(B=2, C=4, Co=3, H=7, W=6, K=1, G=1, E=3, R=2),
+        *grouped_maps(C=8, Co=6, E=3, R=2),
+        *grouped_maps(C=8, Co=6, E=3, R=2, stride=2, tau=30.0),
+        Dims(B=2, C=8, Co=3, H=7, W=6, K=1, G=1, E=3, R=2),
     ),
 )
 

@@ -157,7 +157,7 @@ module = operator.scope(
     output=output,
     cost=module_cost,
     workloads=WORKLOADS,
-    proof_dims=grouped_maps(R=2),
+    proof_dims=grouped_maps(C=12, R=2),
 )
 
 ELEMENTWISE = "the taps are multiplied and added elementwise, which product counters do not see"

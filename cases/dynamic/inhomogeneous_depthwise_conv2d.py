@@ -175,7 +175,7 @@ module = operator.scope(
     cost=module_cost,
     options=lambda d: {"groups": d.G},
     workloads=WORKLOADS,
-    proof_dims=grouped_maps(R=2),
+    proof_dims=grouped_maps(C=8, R=2),
     counted=generator_macs,
     counted_because=ELEMENTWISE,
 )

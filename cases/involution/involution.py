@@ -200,7 +200,7 @@ module = operator.scope(
         *WORKLOADS,
         Workload("rednet50/stage2_linear", WORKLOADS[1].dims.replace(generator="linear"), LINEAR),
     ],
-    proof_dims=(*grouped_maps(R=2), *grouped_maps(generator="linear")),
+    proof_dims=(*grouped_maps(C=8, R=2), *grouped_maps(generator="linear")),
     counted=generator_macs,
     counted_because=ELEMENTWISE,
 )
