@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass, field
 
 import pytest
@@ -100,3 +101,20 @@ def test_counter_keeps_its_width(done: int, shown: str) -> None:
     screen = Screen(isatty=True)
     Progress(screen, ["case"] * 12, Clock(), lambda: 80, done=done).begin("x")
     assert screen.written == [f"~{shown} x …"]
+
+
+class Terminal(io.StringIO):
+    """A file that claims that a person watches."""
+
+    def isatty(self) -> bool:
+        """Claim it."""
+        return True
+
+
+def test_pytest_writes_whole_lines(request: pytest.FixtureRequest) -> None:
+    """On pytest's own reporter each step ends in one line that starts at the left edge."""
+    file, clock = Terminal(), Clock()
+    reporter = pytest.TerminalReporter(request.config, file)
+    steps(Progress(reporter, ["case"] * 2, clock), clock, ("case", 1), ("case", 1))
+    shown = [line.rpartition("\r")[2].rstrip() for line in file.getvalue().split("\n")]
+    assert shown == ["[1/2] a case is done (0:01 left)", "[2/2] a case is done", ""]
