@@ -16,7 +16,7 @@ class Screen(Protocol):
     """Where progress is written; pytest's terminal reporter is one."""
 
     @property
-    def isatty(self) -> bool:
+    def isatty(self) -> object:
         """Whether a person watches."""
 
     def rewrite(self, line: str, *, erase: bool = False) -> None:

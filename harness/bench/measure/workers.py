@@ -9,7 +9,6 @@ import selectors
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -18,6 +17,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from harness.bench.measure.lastwords import LastWords
+from harness.bench.measure.scratch import Scratch
 from harness.bench.measure.worker import Job
 from harness.paper.errors import SameopError
 from harness.paper.record import Status
@@ -47,8 +47,8 @@ class Workers:
         self._threads = threads
         self._timeout = timeout_seconds
         self._zygote: _Process | None = None
-        self._scratch = tempfile.TemporaryDirectory(prefix="sameop-")
-        self.scratch = Path(self._scratch.name)
+        self._scratch = Scratch()
+        self.scratch = self._scratch.path
         self._log = LastWords(self.scratch / "workers.log", self._folders)
 
     def __enter__(self) -> Self:
@@ -62,7 +62,7 @@ class Workers:
     def close(self) -> None:
         """End every process and remove the scratch files."""
         self._end_zygote()
-        self._scratch.cleanup()
+        self._scratch.close()
 
     def start(self) -> None:
         """Start the zygote now, so that its import of torch is not counted to the first case."""
