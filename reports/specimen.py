@@ -181,7 +181,7 @@ def _records() -> Iterator[Record]:
 def _spoil(record: Record) -> Record:
     """Turn three of the cases into ones without a number."""
     if record.case == RED:
-        wrong = "output[0, 3, 0, 1] is 17, the reference has 12: the error is 5, allowed is must be exact"
+        wrong = "output[0, 3, 0, 1] is 17, the reference has 12: the error is 5, the limit 0"
         return replace(
             record,
             status=Status.DISAGREED,
