@@ -15,7 +15,7 @@ import pytest
 from harness.bench.case import DEVICES, PRESETS, Case, Plan, Selection, plan_cases
 from harness.bench.catalog import Catalogue
 from harness.bench.claims import Claim
-from harness.bench.machine import torch_notice, usable_cpus
+from harness.bench.machine import device_missing, torch_notice, usable_cpus
 from harness.doors.measuring import BENCHMARK_NAME, MeasuringRun, open_measuring_run, write_benchmark_json
 from harness.doors.messages import claim_line, left_out_lines, record_line, resume_line, summary_lines
 from harness.doors.parameters import agreement_checks, cost_checks
@@ -167,6 +167,12 @@ class Bench:
         ]
         for line in lines:
             screen.write_line(line)
+
+    def unmeasured_line(self) -> str:
+        """Tell what a run that measures nothing left out."""
+        reason = device_missing("cuda")
+        cuda = f" CUDA was not checked: {reason}." if reason else ""
+        return f"sameop: nothing was measured, `pytest --benchmark` does that.{cuda}"
 
     def _benchmark_json_line(self) -> str:
         assert self.run is not None

@@ -264,6 +264,8 @@ def pytest_terminal_summary(
 
     bench, refusal = config.stash.get(_BENCH, None), config.stash.get(_REFUSAL, None)
     if refusal is None and (bench is None or not bench.measures):
+        if bench is not None:
+            terminalreporter.write_line(bench.unmeasured_line())
         return
     terminalreporter.section("sameop")
     if bench is not None and bench.run is not None:
