@@ -25,6 +25,8 @@ _UNBOUNDED_FLOAT64 = 1e-10
 # Comput. 41(5)): the error of a result as a whole stays below a few times √n·u of its norm. Half of
 # the norm is where a result can no longer be told from another one.
 _WHOLE_ERRORS, _WIDEST_WHOLE = 4.0, 0.5
+# Zeros in place of a result are off by its whole norm, and must never pass.
+_NOTHING_RIGHT = 0.9
 
 # The output of a call that nobody asks for gradients: programs may take another path there.
 PLAIN = "output without gradients"
@@ -298,7 +300,7 @@ def _widened(scope: Scope, dims: Dims, device: str, expected: Expected) -> Expec
         float((own[name].double() - value).norm() / value.norm().clamp_min(1e-300))
         for name, value in expected.values.items()
     ]
-    return replace(expected, whole=max(expected.whole, 2 * max(shares)))
+    return replace(expected, whole=max(expected.whole, min(_NOTHING_RIGHT, 2 * max(shares))))
 
 
 def _bounded(expected: Expected, study: _Study) -> Expected:
