@@ -1,7 +1,7 @@
 """Depthwise convolution: one learned K×K kernel per channel, and no sum over channels.
 
 Sifre, Rigid-Motion Scattering for Image Classification, PhD thesis 2014, section 6.2; Howard et al.,
-MobileNets, 2017 (arXiv 1704.04861), eq. (3), whose K̂ is ``weight`` here. Released code calls the
+MobileNets, 2017 (arXiv 1704.04861), section 3.1, whose K̂ is ``weight`` here. Released code calls the
 framework's convolution with as many groups as channels, ``authors`` here; it computes the formula.
 """
 
@@ -18,7 +18,7 @@ from ..workloads import grouped_maps
 operator = Operator(
     "depthwise_conv2d",
     family="convolution",
-    source="Howard et al. 2017, arXiv 1704.04861, eq. (3)",
+    source="Howard et al. 2017, arXiv 1704.04861, section 3.1",
     traits={"connectivity": "local, per channel", "sharing": "positions", "dynamic": "static"},
 )
 

@@ -1,7 +1,7 @@
 """Dynamic channel fusion (DCD) of a 1×1 convolution: a static matrix, gated, plus a small dynamic one.
 
 W(x) = Λ(x)W₀ + PΦ(x)Qᵀ. Li et al., Revisiting Dynamic Convolution via Matrix Decomposition, ICLR 2021
-(arXiv 2103.08756), eq. (6): Λ a diagonal matrix, ``gate`` here; Φ a full L×L matrix, ``phi``;
+(arXiv 2103.08756), the form for 1×1 kernels: Λ a diagonal matrix, ``gate`` here; Φ a full L×L one, ``phi``;
 P and Q map the channels from and to the latent space. Either part may be left out by ``parts``, as in the
 paper's ablation. Module: one branch of two bias-free layers with a ReLU between them makes the parts.
 The released layer (liyunsheng13/dcd) is a different function and no implementation of this one: it
@@ -22,7 +22,7 @@ from harness import Cost, Dims, Operator, Spec, Workload, activation, generated,
 operator = Operator(
     "dcd_pointwise",
     family="dynamic",
-    source="Li et al. 2021, ICLR, arXiv 2103.08756, eq. (6)",
+    source="Li et al. 2021, ICLR, arXiv 2103.08756, the form for 1×1 kernels",
     note="The released layer computes P(Φ+I)Qᵀ between two batch norms, which is another function.",
     traits={"connectivity": "pointwise", "sharing": "positions", "dynamic": "per image"},
 )

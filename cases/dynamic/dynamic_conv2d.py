@@ -1,7 +1,7 @@
 """Dynamic convolution (DY-Conv): a mixture of kernels per image, with attention that sums to one.
 
 Chen et al., Dynamic Convolution: Attention over Convolution Kernels, CVPR 2020 (arXiv 1912.03458),
-eq. (2): the paper's K parallel kernels are E here, its attention π is ``routing``, its
+section 3: the paper's K parallel kernels are E here, its attention π is ``routing``, its
 temperature is ``tau``. The attention is a squeeze-and-excitation branch with hidden width C/4 and a
 softmax; the temperature falls from 30 to 1 over the first ten epochs. The bias of the
 kernels is left out, because a batch norm follows.
@@ -26,7 +26,7 @@ from .cond_conv2d import cost, options, output
 operator = Operator(
     "dynamic_conv2d",
     family="dynamic",
-    source="Chen et al. 2020, CVPR, arXiv 1912.03458, eq. (2)",
+    source="Chen et al. 2020, CVPR, arXiv 1912.03458, section 3",
     note=(
         "The authors released no code; `authors` is the form of the widely used third-party layer, "
         "kaijieshi7/Dynamic-convolution-Pytorch."
