@@ -10,7 +10,15 @@ import torch
 from torch import Tensor
 
 from harness.bench.dims import Dims
-from harness.bench.inputs import Specs, Tensors, differentiable, draw_inputs, draw_integers, seed_of
+from harness.bench.inputs import (
+    Specs,
+    Tensors,
+    differentiable,
+    draw_inputs,
+    draw_integers,
+    other_values,
+    seed_of,
+)
 from harness.bench.pages import Implementation, Scope
 from harness.bench.proof.certificate import Analysis, follow
 from harness.bench.proof.rules import RULES, gamma
@@ -124,7 +132,8 @@ def evaluate(
     for name in differentiable(scope.inputs(dims), tensors):
         # A copy of a leaf, because autograd lets no program edit a leaf: that it does is what we look for.
         tensors[name] = tensors[name].requires_grad_().clone()
-    _rehearse(function, tensors)
+    with other_values(tensors.values()):
+        function(tensors)
     state = _random_state(device)
     copies = {name: tensor.clone() for name, tensor in before.items()}
     with torch.no_grad():
@@ -140,17 +149,6 @@ def evaluate(
     if implementation.kind != "compiled" and not torch.equal(state, _random_state(device)):
         return Evaluation(results, "the implementation draws random numbers")
     return Evaluation(results)
-
-
-def _rehearse(function: Callable[[Tensors], Tensor], tensors: Tensors) -> None:
-    """Call with other values in the same tensors, so that a result kept from a former call shows."""
-    values = {name: tensor.detach().clone() for name, tensor in tensors.items()}
-    # Beneath autograd, which would refuse gradients through a kept result before its values are compared.
-    for name, tensor in tensors.items():
-        tensor.data.copy_(values[name].flatten().flip(0).view_as(tensor))
-    function(tensors)
-    for name, tensor in tensors.items():
-        tensor.data.copy_(values[name])
 
 
 def _edited(tensors: Tensors, before: Tensors) -> str | None:

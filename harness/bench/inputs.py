@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -98,6 +99,20 @@ def draw_integers(
         name: torch.randint(-magnitude, magnitude + 1, spec.shape, generator=generator).to(dtype).to(device)
         for name, spec in specs.items()
     }
+
+
+@contextlib.contextmanager
+def other_values(tensors: Iterable[Tensor]) -> Iterator[None]:
+    """Hold other values in the same tensors for a while, so that a result kept from a former call shows.
+
+    The values change beneath autograd: no version counter tells, and no gradient is refused.
+    """
+    held = [(tensor, tensor.detach().clone()) for tensor in tensors]
+    for tensor, values in held:
+        tensor.data.copy_(values.flatten().flip(0).view_as(values))
+    yield
+    for tensor, values in held:
+        tensor.data.copy_(values)
 
 
 def differentiable(specs: Specs, tensors: Tensors) -> list[str]:

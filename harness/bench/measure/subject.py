@@ -12,7 +12,7 @@ from torch import Tensor
 from harness.bench.catalog import Catalogue
 from harness.bench.dims import Dims
 from harness.bench.expectation import bind, cotangent_of, inputs_of
-from harness.bench.inputs import Tensors, differentiable
+from harness.bench.inputs import Tensors, differentiable, other_values
 from harness.bench.pages import Implementation, Scope
 from harness.paper.record import CaseId
 
@@ -68,12 +68,8 @@ class TimedCall:
         The values change beneath the tensors, as no version counter of autograd tells: a result that was
         kept from a former call cannot pass, whatever it was kept by.
         """
-        timed = [tensor.detach().clone() for tensor in self.reads]
-        for tensor, values in zip(self.reads, timed, strict=True):
-            tensor.data.copy_(values.flatten().flip(0).view_as(values))
-        other = self._named(self.run())
-        for tensor, values in zip(self.reads, timed, strict=True):
-            tensor.data.copy_(values)
+        with other_values(self.reads):
+            other = self._named(self.run())
         results = self._named(self.run())
         kept = {result.untyped_storage().data_ptr() for result in other.values()}
         kept -= {tensor.untyped_storage().data_ptr() for tensor in self.reads}
