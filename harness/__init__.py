@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from harness.bench.claims import Claim, equivalent, mutant
     from harness.bench.comparison import Comparison
     from harness.bench.cost import Cost, taps_in_bounds
-    from harness.bench.dims import Dims, Workload
+    from harness.bench.dims import Dims, Workload, sweep
     from harness.bench.inputs import Spec, activation, buffer, generated, parameter
     from harness.bench.pages import Operator, Scope
+    from harness.bench.traits import Traits
     from harness.paper.errors import SameopError
 
 __version__ = "0.1.0"
@@ -29,6 +30,7 @@ _HOMES = {
     "taps_in_bounds": "harness.bench.cost",
     "Dims": "harness.bench.dims",
     "Workload": "harness.bench.dims",
+    "sweep": "harness.bench.dims",
     "Spec": "harness.bench.inputs",
     "activation": "harness.bench.inputs",
     "buffer": "harness.bench.inputs",
@@ -36,6 +38,7 @@ _HOMES = {
     "parameter": "harness.bench.inputs",
     "Operator": "harness.bench.pages",
     "Scope": "harness.bench.pages",
+    "Traits": "harness.bench.traits",
     "SameopError": "harness.paper.errors",
 }
 
@@ -48,6 +51,7 @@ __all__ = [
     "SameopError",
     "Scope",
     "Spec",
+    "Traits",
     "Workload",
     "activation",
     "buffer",
@@ -55,6 +59,7 @@ __all__ = [
     "generated",
     "mutant",
     "parameter",
+    "sweep",
     "taps_in_bounds",
 ]
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness import Cost, Dims, Operator, Spec, Workload, activation, generated, parameter
+from harness import Cost, Dims, Operator, Spec, Traits, Workload, activation, generated, parameter
 
 from ..workloads import grouped_maps
 
@@ -22,7 +22,7 @@ operator = Operator(
     family="attention",
     source="Vaswani et al. 2017, NeurIPS, arXiv 1706.03762, eq. (1)",
     note="without position terms and class token",
-    traits={"connectivity": "global, per channel", "sharing": "heads", "dynamic": "per position"},
+    traits=Traits(space="global", channels="own", sharing=("groups",), dynamic="per position", degree=3),
 )
 
 

@@ -16,7 +16,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness import Cost, Dims, Operator, Spec, Workload, activation, generated, parameter, taps_in_bounds
+from harness import (
+    Cost,
+    Dims,
+    Operator,
+    Spec,
+    Traits,
+    Workload,
+    activation,
+    generated,
+    parameter,
+    taps_in_bounds,
+)
 
 from ..workloads import grouped_maps
 
@@ -28,7 +39,7 @@ operator = Operator(
         "Without position terms. No code by the authors for this function is public, so there is no "
         "`authors` form."
     ),
-    traits={"connectivity": "local, per channel", "sharing": "heads", "dynamic": "per position"},
+    traits=Traits(space="local", channels="own", sharing=("groups",), dynamic="per position", degree=3),
 )
 
 

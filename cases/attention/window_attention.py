@@ -15,7 +15,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness import Cost, Dims, Operator, SameopError, Spec, Workload, activation, generated, parameter
+from harness import (
+    Cost,
+    Dims,
+    Operator,
+    SameopError,
+    Spec,
+    Traits,
+    Workload,
+    activation,
+    generated,
+    parameter,
+)
 
 from ..workloads import windowed_maps
 from .self_attention import merge_heads, split_heads
@@ -25,7 +36,7 @@ operator = Operator(
     family="attention",
     source="Liu et al. 2021, ICCV, arXiv 2103.14030, eq. (4)",
     note="a partition into windows, not a sliding window",
-    traits={"connectivity": "local, per channel", "sharing": "heads", "dynamic": "per position"},
+    traits=Traits(space="window", channels="own", sharing=("groups",), dynamic="per position", degree=3),
 )
 
 

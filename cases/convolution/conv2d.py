@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness import Cost, Dims, Operator, Spec, Workload, activation, parameter, taps_in_bounds
+from harness import Cost, Dims, Operator, Spec, Traits, Workload, activation, parameter, taps_in_bounds
 
 from ..workloads import grouped_maps
 
@@ -21,7 +21,8 @@ operator = Operator(
     "conv2d",
     family="convolution",
     source="LeCun et al. 1998, Proc. IEEE 86(11), section II",
-    traits={"connectivity": "local", "sharing": "positions", "dynamic": "static"},
+    traits=Traits(space="local", channels="all", sharing=("positions",)),
+    probed_at=Dims(B=1, C=4, Co=6, H=5, W=7, K=3, G=1),
 )
 
 

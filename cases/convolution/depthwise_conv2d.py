@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness import Cost, Dims, Operator, Spec, Workload, activation, parameter, taps_in_bounds
+from harness import Cost, Dims, Operator, Spec, Traits, Workload, activation, parameter, taps_in_bounds
 
 from ..workloads import grouped_maps
 
@@ -19,7 +19,7 @@ operator = Operator(
     "depthwise_conv2d",
     family="convolution",
     source="Howard et al. 2017, arXiv 1704.04861, section 3.1",
-    traits={"connectivity": "local, per channel", "sharing": "positions", "dynamic": "static"},
+    traits=Traits(space="local", channels="own", sharing=("positions",)),
 )
 
 

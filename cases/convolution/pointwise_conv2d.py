@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness import Cost, Dims, Operator, Spec, Workload, activation, parameter
+from harness import Cost, Dims, Operator, Spec, Traits, Workload, activation, parameter
 
 operator = Operator(
     "pointwise_conv2d",
     family="convolution",
     source="Lin et al. 2014, ICLR, arXiv 1312.4400, section 3.1",
-    traits={"connectivity": "pointwise", "sharing": "positions", "dynamic": "static"},
+    traits=Traits(space="position", channels="all", sharing=("positions",)),
 )
 
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness import Cost, Dims, Operator, Spec, Workload, activation, parameter
+from harness import Cost, Dims, Operator, Spec, Traits, Workload, activation, parameter
 
 from ..workloads import grouped_maps
 
@@ -23,7 +23,8 @@ operator = Operator(
     "cond_conv2d",
     family="dynamic",
     source="Yang et al. 2019, NeurIPS, arXiv 1904.04971, section 3",
-    traits={"connectivity": "local", "sharing": "positions", "dynamic": "per image"},
+    traits=Traits(space="local", channels="all", sharing=("positions",), dynamic="per image", degree=2),
+    probed_at=Dims(B=1, C=4, Co=6, H=5, W=7, K=3, G=1, E=3),
 )
 
 

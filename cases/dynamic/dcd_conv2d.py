@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness import Cost, Dims, Operator, Spec, Workload, activation, generated, parameter
+from harness import Cost, Dims, Operator, Spec, Traits, Workload, activation, generated, parameter
 
 from .cond_conv2d import convolve_folded, options, output
 from .dcd_pointwise import BOTH, Part, behind_branch, branch, latent_width
@@ -28,7 +28,7 @@ operator = Operator(
     family="dynamic",
     source="Li et al. 2021, ICLR, arXiv 2103.08756, K×K form",
     note="The released layer adds P(Φ+I)Qᵀ between two batch norms, which is another function.",
-    traits={"connectivity": "local", "sharing": "positions", "dynamic": "per image"},
+    traits=Traits(space="local", channels="all", sharing=("positions",), dynamic="per image", degree=2),
 )
 
 

@@ -17,14 +17,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness import Cost, Dims, Operator, Spec, Workload, activation, generated, parameter
+from harness import Cost, Dims, Operator, Spec, Traits, Workload, activation, generated, parameter
 
 operator = Operator(
     "dcd_pointwise",
     family="dynamic",
     source="Li et al. 2021, ICLR, arXiv 2103.08756, the form for 1×1 kernels",
     note="The released layer computes P(Φ+I)Qᵀ between two batch norms, which is another function.",
-    traits={"connectivity": "pointwise", "sharing": "positions", "dynamic": "per image"},
+    traits=Traits(space="position", channels="all", sharing=("positions",), dynamic="per image", degree=2),
 )
 
 BOTH = "gate+phi"

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness import Cost, Dims, Operator, Spec, Workload, generated, parameter
+from harness import Cost, Dims, Operator, Spec, Traits, Workload, generated, parameter
 
 from ..workloads import grouped_maps
 from . import cond_conv2d
@@ -31,7 +31,8 @@ operator = Operator(
         "The authors released no code; `authors` is the form of the widely used third-party layer, "
         "kaijieshi7/Dynamic-convolution-Pytorch."
     ),
-    traits={"connectivity": "local", "sharing": "positions", "dynamic": "per image"},
+    traits=Traits(space="local", channels="all", sharing=("positions",), dynamic="per image", degree=2),
+    probed_at=Dims(B=1, C=4, Co=6, H=5, W=7, K=3, G=1, E=3, R=2),
 )
 
 

@@ -21,6 +21,7 @@ from harness import (
     Dims,
     Operator,
     Spec,
+    Traits,
     Workload,
     activation,
     buffer,
@@ -35,7 +36,7 @@ operator = Operator(
     "dynamic_depthwise_conv2d",
     family="dynamic",
     source="Han et al. 2022, ICLR, arXiv 2106.04263",
-    traits={"connectivity": "local, per channel", "sharing": "positions", "dynamic": "per image"},
+    traits=Traits(space="local", channels="own", sharing=("positions",), dynamic="per image", degree=2),
 )
 
 

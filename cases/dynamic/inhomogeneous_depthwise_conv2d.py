@@ -20,6 +20,7 @@ from harness import (
     Dims,
     Operator,
     Spec,
+    Traits,
     Workload,
     activation,
     buffer,
@@ -35,7 +36,7 @@ operator = Operator(
     "inhomogeneous_depthwise_conv2d",
     family="dynamic",
     source="Han et al. 2022, ICLR, arXiv 2106.04263",
-    traits={"connectivity": "local, per channel", "sharing": "groups of channels", "dynamic": "per position"},
+    traits=Traits(space="local", channels="own", sharing=("groups",), dynamic="per position", degree=2),
 )
 
 

@@ -24,6 +24,7 @@ from harness import (
     Operator,
     SameopError,
     Spec,
+    Traits,
     Workload,
     activation,
     buffer,
@@ -38,7 +39,7 @@ operator = Operator(
     "involution",
     family="involution",
     source="Li et al. 2021, CVPR, arXiv 2103.06255, eq. (4) and (6)",
-    traits={"connectivity": "local, per channel", "sharing": "groups of channels", "dynamic": "per position"},
+    traits=Traits(space="local", channels="own", sharing=("groups",), dynamic="per position", degree=2),
 )
 
 

@@ -123,8 +123,12 @@ def _workloads(
     """Quick takes one workload: where the operator meets others, the one on which they meet."""
     if not scope.workloads:
         plan.leave_out(f"{operator.name}/{scope.name}", "the scope has no workload")
-    if preset != "quick" or not scope.workloads:
+    if preset == "full" or not scope.workloads:
         return scope.workloads
+    if preset == "standard":
+        for letter in sorted({workload.sweep for workload in scope.workloads} - {""}):
+            plan.leave_out(f"{operator.name}/{scope.name}: the sweep over {letter}", "sweeps are for full")
+        return [workload for workload in scope.workloads if not workload.sweep]
     shared = (
         scope.workload(comparison.workload.name)
         for comparison in catalogue.comparisons.values()

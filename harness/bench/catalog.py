@@ -188,7 +188,7 @@ def _describe_operator(operator: Operator) -> dict[str, Any]:
         ],
         "workloads": list(dict.fromkeys(work.name for scope in scopes for work in scope.workloads)),
         "dims": {work.name: dict(work.dims) for scope in scopes for work in scope.workloads},
-        "traits": operator.traits,
+        "traits": operator.traits.as_dict() if operator.traits else {},
     }
 
 

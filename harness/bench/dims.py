@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,8 +50,33 @@ class Dims(Mapping[str, Any]):
 
 @dataclass(frozen=True)
 class Workload:
-    """Dimensions under a name, such as ``swin_t/stage1``, and the network that they come from."""
+    """Dimensions under a name, such as ``swin_t/stage1``, and the network that they come from.
+
+    sweep: the letter that the workload varies from a base, measured in the preset full alone.
+    """
 
     name: str
     dims: Dims
     source: str
+    sweep: str = ""
+
+
+def sweep(base: Workload, **letters: Iterable[int | float | str]) -> list[Workload]:
+    """Vary one letter of a workload at a time: ``sweep(stage1, K=(3, 5))`` gives K at 3 and at 5.
+
+    A workload of a sweep is named after its base, letter and value, ``rednet50/stage1_sweep_k3``;
+    the base's own value is left out, because the base is measured itself.
+    """
+    batch = f"_b{base.dims.get('B')}"
+    stem, ending = (base.name.removesuffix(batch), batch) if base.name.endswith(batch) else (base.name, "")
+    return [
+        Workload(
+            f"{stem}_sweep_{letter.lower()}{value}{ending}",
+            base.dims.replace(**{letter: value}),
+            f"{base.source}; {letter} varied",
+            sweep=letter,
+        )
+        for letter, values in letters.items()
+        for value in values
+        if base.dims.get(letter) != value
+    ]

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from harness.bench.cost import Cost
 from harness.bench.dims import Dims, Workload
-from harness.bench.inputs import Spec
+from harness.bench.inputs import Spec, Specs
+from harness.bench.traits import Traits
 from harness.paper.errors import SameopError
 
 Function = TypeVar("Function", bound=Callable[..., Tensor])
@@ -42,6 +43,18 @@ class Implementation:
     supports: Callable[[Dims], str | None] | None = None
 
 
+@dataclass(frozen=True)
+class Generator:
+    """How a core's generated inputs come from its activation, the generator's non-linearities left out.
+
+    function: dims, the activation and the parameters to the generated inputs by name.
+    inputs: dims to the specs of those parameters. Both are there to probe traits, not to be timed.
+    """
+
+    function: Callable[..., Mapping[str, Tensor]]
+    inputs: Callable[[Dims], Specs]
+
+
 @dataclass
 class Scope:
     """What of an operator is computed: its core, or the whole module with its generator.
@@ -49,6 +62,7 @@ class Scope:
     inputs: dims to named specs. output: dims to the output's shape. cost: dims to closed-form
     costs. options: dims to keyword arguments that are no tensors. polynomial: whether the scope
     is a polynomial of its inputs with integer coefficients, so that agreement can be exact.
+    domain: dims to the reason why the formula defines nothing there, or None.
     """
 
     name: str
@@ -61,7 +75,18 @@ class Scope:
     formula: str
     workloads: list[Workload]
     proof_dims: tuple[Dims, ...]
+    domain: Callable[[Dims], str | None] = lambda _: None
+    linear_generator: Generator | None = None
     implementations: dict[str, Implementation] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        declared = self.inputs
+
+        def inputs(d: Dims) -> Mapping[str, Spec]:
+            self.demand(d)
+            return declared(d)
+
+        self.inputs = inputs
 
     def __call__(self, *tensors: Tensor, **arguments: Any) -> Tensor:
         """Compute the scope by its reference."""
@@ -71,6 +96,36 @@ class Scope:
     def reference(self) -> Implementation:
         """The defining implementation."""
         return self.implementations["reference"]
+
+    def refusal(self, d: Dims) -> str | None:
+        """Say in one sentence why the formula defines nothing at these dimensions, or return None."""
+        reason = _not_a_size(d) or self.domain(d)
+        if reason is None and min(self.output(d)) < 1:
+            reason = "its output would be empty: choose a larger map, more padding or a smaller kernel"
+        if reason is None:
+            return None
+        return f"{self.operator.name}/{self.name} was asked for {d!r}, but {reason}."
+
+    def demand(self, d: Dims) -> None:
+        """Raise :class:`SameopError` where the formula defines nothing at these dimensions."""
+        refusal = self.refusal(d)
+        if refusal is not None:
+            raise SameopError(refusal)
+
+    def generator(
+        self, inputs: Callable[[Dims], Specs]
+    ) -> Callable[[Callable[..., Mapping[str, Tensor]]], Callable[..., Mapping[str, Tensor]]]:
+        """Declare the decorated function as the linear generator of this core's generated inputs.
+
+        It is called as ``function(d, x, **parameters)`` with the core's first activation and parameters
+        drawn from ``inputs``.
+        """
+
+        def register(function: Callable[..., Mapping[str, Tensor]]) -> Callable[..., Mapping[str, Tensor]]:
+            self.linear_generator = Generator(function, inputs)
+            return function
+
+        return register
 
     def implementation(self, name: str, **properties: Any) -> Callable[[Function], Function]:
         """Register the decorated function as an implementation of this scope."""
@@ -101,7 +156,8 @@ class Operator:
     """A function family from a paper: its name, its family and its source.
 
     Example: ``Operator("involution", family="involution", source="Li et al. 2021, eq. (4)")``.
-    ``traits`` declares what Han et al. 2021 sort operators by.
+    ``traits`` declares what Han et al. 2021 sort operators by; they are probed, at
+    ``probed_at``, or the largest of the dimensions made for proofs.
     """
 
     def __init__(
@@ -111,13 +167,15 @@ class Operator:
         family: str,
         source: str,
         note: str = "",
-        traits: Mapping[str, str] | None = None,
+        traits: Traits | None = None,
+        probed_at: Dims | None = None,
     ) -> None:
         self.name = name
         self.family = family
         self.source = source
         self.note = note
-        self.traits = dict(traits or {})
+        self.traits = traits
+        self.probed_at = probed_at
         self.scopes: dict[str, Scope] = {}
         self.place = _caller()
 
@@ -133,6 +191,7 @@ class Operator:
         proof_dims: Iterable[Dims],
         options: Callable[[Dims], Mapping[str, Any]] = lambda _: {},
         polynomial: bool = False,
+        domain: Callable[[Dims], str | None] = lambda _: None,
         **properties: Any,
     ) -> Scope:
         """Declare a scope with its reference; ``properties`` are those of the reference."""
@@ -144,6 +203,7 @@ class Operator:
             cost=cost,
             options=options,
             polynomial=polynomial,
+            domain=domain,
             formula=inspect.getdoc(reference) or "",
             workloads=list(workloads),
             proof_dims=tuple(proof_dims),
@@ -154,6 +214,15 @@ class Operator:
 
     def __repr__(self) -> str:
         return f"<operator {self.name}>"
+
+
+def _not_a_size(d: Dims) -> str | None:
+    """Name the first dimension that no tensor and no kernel can have."""
+    for name, value in d.items():
+        least = 0 if name == "padding" else 1
+        if isinstance(value, int) and value < least:
+            return f"{name} must be at least {least}: choose another"
+    return None
 
 
 def _caller() -> str:
