@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from harness.bench.cost import Cost, taps_in_bounds
     from harness.bench.dims import Dims, Workload, sweep
     from harness.bench.inputs import Spec, activation, buffer, generated, parameter
+    from harness.bench.network import Blueprint, Network
     from harness.bench.pages import Operator, Scope
+    from harness.bench.published import Books, Figure, Formula, Term
     from harness.bench.traits import Traits
     from harness.paper.errors import SameopError
 
@@ -36,21 +38,33 @@ _HOMES = {
     "buffer": "harness.bench.inputs",
     "generated": "harness.bench.inputs",
     "parameter": "harness.bench.inputs",
+    "Blueprint": "harness.bench.network",
+    "Network": "harness.bench.network",
     "Operator": "harness.bench.pages",
     "Scope": "harness.bench.pages",
+    "Books": "harness.bench.published",
+    "Figure": "harness.bench.published",
+    "Formula": "harness.bench.published",
+    "Term": "harness.bench.published",
     "Traits": "harness.bench.traits",
     "SameopError": "harness.paper.errors",
 }
 
 __all__ = [
+    "Blueprint",
+    "Books",
     "Claim",
     "Comparison",
     "Cost",
     "Dims",
+    "Figure",
+    "Formula",
+    "Network",
     "Operator",
     "SameopError",
     "Scope",
     "Spec",
+    "Term",
     "Traits",
     "Workload",
     "activation",

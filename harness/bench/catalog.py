@@ -1,4 +1,4 @@
-"""The catalogue: every operator, claim and comparison found in the case packages of a project."""
+"""The catalogue: every operator, claim, comparison and network found in the case packages of a project."""
 
 from __future__ import annotations
 
@@ -16,18 +16,23 @@ from typing import Any, TypeGuard
 from harness.bench.claims import Claim
 from harness.bench.comparison import Comparison
 from harness.bench.dims import Workload
+from harness.bench.network import Network
 from harness.bench.packages import load_package
 from harness.bench.pages import Operator, Scope
+from harness.bench.published import Books, Figure, Formula
 from harness.paper.errors import SameopError
 
 
 @dataclass
 class Catalogue:
-    """Operators, claims and comparisons by name, in the order in which their pages were read."""
+    """What the pages declare, by name, in the order in which they were read."""
 
     operators: dict[str, Operator] = field(default_factory=dict)
     claims: dict[str, Claim] = field(default_factory=dict)
     comparisons: dict[str, Comparison] = field(default_factory=dict)
+    networks: dict[str, Network] = field(default_factory=dict)
+    figures: list[Figure] = field(default_factory=list)
+    formulas: list[Formula] = field(default_factory=list)
     sources: list[Path] = field(default_factory=list)
     _places: dict[tuple[str, str], str] = field(default_factory=dict)
 
@@ -39,6 +44,11 @@ class Catalogue:
                 f"No operator is named {pattern!r}: `sameop list` shows the {len(self.operators)} that are."
             )
         return found
+
+    @property
+    def books(self) -> Books:
+        """What there is to count."""
+        return Books(self.operators, self.networks)
 
     def claims_named(self, names: Iterable[str]) -> list[Claim]:
         """Return the claims of these names, all of them for none, or raise :class:`SameopError`."""
@@ -52,12 +62,22 @@ class Catalogue:
 
     def add(self, value: object, place: str) -> None:
         """Add what a page declares; a second thing of the same kind and name is refused."""
-        if isinstance(value, Operator):
+        if isinstance(value, list | tuple):
+            for item in value:
+                self.add(item, place)
+        elif isinstance(value, Operator):
             self._demand_new("operator", value.name, value.place)
             self.operators[value.name] = value
         elif isinstance(value, Comparison) and self.comparisons.get(value.name) is not value:
             self._demand_new("comparison", value.name, _file(place))
             self.comparisons[value.name] = value
+        elif isinstance(value, Network) and self.networks.get(value.name) is not value:
+            self._demand_new("network", value.name, _file(place))
+            self.networks[value.name] = value
+        elif isinstance(value, Figure) and value not in self.figures:
+            self.figures.append(value)
+        elif isinstance(value, Formula) and value not in self.formulas:
+            self.formulas.append(value)
         elif _is_claim(value) and value.__module__ == place:
             self._demand_new("claim", value.name, f"{_file(place)}:{value.__qualname__}")
             self.claims[value.name] = value()

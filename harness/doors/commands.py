@@ -91,6 +91,44 @@ def prove(
 
 
 @app.command()
+def network(
+    name: Annotated[str | None, typer.Argument(help="A network; without one they are listed.")] = None,
+    mixer: Annotated[
+        str | None, typer.Option("--mixer", help="The operator that replaces its mixing layers.")
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Count parameters and multiply-accumulates of a published network, layer by layer."""
+    from harness.doors.networks import describe_network
+    from harness.doors.project import find_project
+    from harness.doors.tables import network_list, network_table
+
+    with _pages_kept_quiet():
+        catalogue = find_project(Path.cwd()).load()
+        document = describe_network(catalogue, name, mixer)
+    if as_json:
+        return _print_json(document)
+    return _print_tables([network_table(document) if name else network_list(catalogue.networks)])
+
+
+@app.command()
+def published(as_json: AsJson = False) -> int:
+    """Hold what papers print about costs against what is counted here."""
+    from harness.doors.networks import check_published
+    from harness.doors.project import find_project
+    from harness.doors.tables import figure_table, formula_table
+
+    with _pages_kept_quiet():
+        document = check_published(find_project(Path.cwd()).load())
+    if as_json:
+        _print_json(document)
+    else:
+        _print_tables([figure_table(document["figures"]), formula_table(document["formulas"])])
+        _say(document["summary"])
+    return Exit.PASS if document["as_expected"] else Exit.FAILED
+
+
+@app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders.", metavar="RUN ...")],
     out: Annotated[Path, typer.Option("--out", help="The file to write: .html, .csv, .md or .tex.")],

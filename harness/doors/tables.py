@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
 
 from harness.paper.units import format_seconds
 from harness.paper.verdicts import Compared
+
+if TYPE_CHECKING:
+    from harness.bench.network import Network
 
 
 def catalogue_tables(description: Mapping[str, Any]) -> list[Table]:
@@ -53,7 +56,67 @@ def doctor_table(findings: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-_NAMES = ("operator", "claim", "comparison")
+def network_list(networks: Mapping[str, Network]) -> Table:
+    """Return the table of the networks that can be assembled."""
+    table = _table("networks", "network", "mixing layers", "source")
+    for name, network in networks.items():
+        _add(table, name, "can be replaced by --mixer" if network.mixes else "", network.source)
+    return table
+
+
+def network_table(document: Mapping[str, Any]) -> Table:
+    """Return the layers of a network, their costs, and the sums."""
+    mixer = f", mixing by {document['mixer']}" if document["mixer"] else ""
+    table = _table(f"{document['name']}{mixer}", "operator", "workload", "count", "parameters", "MACs")
+    for layer in document["layers"]:
+        sums = (_grouped(layer["count"] * layer[what]) for what in ("params", "macs"))
+        _add(table, layer["operator"], layer["workload"], layer["count"], *sums)
+    _add(table, "total", "", "", _grouped(document["params"]), _grouped(document["macs"]))
+    return table
+
+
+def figure_table(figures: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the published figures with what is counted."""
+    title = "published figures"
+    table = _table(title, "subject", "quantity", "printed", "counted", "verdict", "because", "source")
+    for found in figures:
+        because = [f"{term['reason']}: {term['value']:+,.0f}" for term in found["terms"]]
+        if found["verdict"] == "not reproduced":
+            because.append(f"differs by {found['difference']:+.2%}")
+        because += [found["remark"]] if found["remark"] else []
+        source = found["source"] + ("" if found["verified"] else " (not read by us)")
+        _add(
+            table,
+            found["subject"],
+            found["quantity"],
+            found["printed"],
+            _grouped(round(found["counted"])),
+            found["verdict"],
+            "; ".join(because),
+            source,
+        )
+    return table
+
+
+def formula_table(formulas: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the stated formulas with what is counted."""
+    table = _table("stated formulas", "formula", "of", "stated", "counted", "verdict", "because", "source")
+    for found in formulas:
+        stated, counted = (
+            ", ".join(_grouped(round(row[what])) for row in found["rows"]) for what in ("stated", "counted")
+        )
+        verdict = found["verdict"]
+        if found["kind"] == "growth":
+            verdict += " as an order of growth"
+        _add(table, found["text"], found["about"], stated, counted, verdict, found["remark"], found["source"])
+    return table
+
+
+def _grouped(number: int) -> str:
+    return f"{number:,}".replace(",", " ")
+
+
+_NAMES = ("operator", "claim", "comparison", "network", "subject")
 
 
 def _table(title: str, *columns: str) -> Table:

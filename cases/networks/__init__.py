@@ -1,0 +1,1 @@
+"""Published networks, assembled from the operators: they give workloads and check costs against papers."""

@@ -1,0 +1,79 @@
+"""ResNet: He et al., Deep Residual Learning for Image Recognition, CVPR 2016 (arXiv 1512.03385), table 1.
+
+The stride of a down-sampling bottleneck is in its 3×3 convolution, as in torchvision; the paper's own
+code (Caffe) has it in the first 1×1.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import Tensor
+
+from harness import Blueprint, Figure, Network
+
+from .parts import add, batch_norm, classifier, conv, conv_norm, max_pool
+
+SOURCE = "He et al. 2016, CVPR, arXiv 1512.03385, table 1"
+DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+
+# Lays one block: blueprint, map, channels of the stage, stride.
+Block = Callable[[Blueprint, Tensor, int, int], Tensor]
+
+
+def basic_block(net: Blueprint, x: Tensor, width: int, stride: int) -> Tensor:
+    """Lay two 3×3 convolutions and the shortcut."""
+    y = conv_norm(net, "k3_down" if stride > 1 else "k3", x, width, 3, stride)
+    y = batch_norm(net, conv(net, "k3", y, width, 3), relu=False)
+    return add(net, y, shortcut(net, x, width, stride), relu=True)
+
+
+def bottleneck_block(net: Blueprint, x: Tensor, width: int, stride: int) -> Tensor:
+    """Lay 1×1, 3×3 and 1×1 convolutions, the last four times as wide, and the shortcut."""
+    y = conv_norm(net, "reduce", x, width, 1)
+    y = conv_norm(net, "k3_down" if stride > 1 else "k3", y, width, 3, stride)
+    y = batch_norm(net, conv(net, "expand", y, 4 * width, 1), relu=False)
+    return add(net, y, shortcut(net, x, 4 * width, stride), relu=True)
+
+
+def shortcut(net: Blueprint, x: Tensor, width: int, stride: int) -> Tensor:
+    """Lay a 1×1 convolution with batch norm where width or map change, else nothing."""
+    if x.shape[1] == width and stride == 1:
+        return x
+    return conv_norm(net, "shortcut", x, width, 1, stride, relu=False)
+
+
+def stages(net: Blueprint, x: Tensor, block: Block, depths: tuple[int, ...]) -> Tensor:
+    """Lay the four stages of 64, 128, 256 and 512 channels, all but the first at half the map."""
+    for place, depth in enumerate(depths):
+        with net.stage(f"stage{place + 1}"):
+            for index in range(depth):
+                x = block(net, x, 64 << place, 2 if place and not index else 1)
+    return x
+
+
+def stem(net: Blueprint) -> Tensor:
+    """Lay the 7×7 convolution with stride 2 and the pooling."""
+    x = conv_norm(net, "stem", net.input(3, 224, 224), 64, 7, 2)
+    return max_pool(net, x, 3, 2, 1)
+
+
+def resnet(net: Blueprint, block: Block, depths: tuple[int, ...]) -> None:
+    """Lay a ResNet for images of 224×224."""
+    classifier(net, stages(net, stem(net), block, depths))
+
+
+NETWORKS = [
+    Network(
+        f"resnet{depth}",
+        SOURCE,
+        partial(resnet, block=basic_block if depth < 50 else bottleneck_block, depths=DEPTHS[depth]),
+    )
+    for depth in (18, 34, 50, 101)
+]
+
+ODCONV = "OSVAI/ODConv, README.md"
+FIGURES = [
+    Figure("resnet18", "params", "11.69 M", ODCONV, lambda books: books.network("resnet18").params),
+    Figure("resnet18", "macs", "1.814 G", ODCONV, lambda books: books.network("resnet18").macs),
+    Figure("resnet50", "params", "25.56 M", ODCONV, lambda books: books.network("resnet50").params),
+]

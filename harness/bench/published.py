@@ -1,0 +1,164 @@
+"""What papers print about costs, held against what is counted here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
+
+from harness.bench.dims import Dims
+from harness.bench.network import Assembly, Network
+from harness.bench.pages import Operator
+from harness.paper.errors import SameopError
+
+_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
+
+
+@dataclass
+class Books:
+    """What there is to count: operators and networks, each network assembled once."""
+
+    operators: Mapping[str, Operator]
+    networks: Mapping[str, Network]
+    _assembled: dict[tuple[str, str | None], Assembly] = field(default_factory=dict)
+
+    def network(self, name: str, mixer: str | None = None) -> Assembly:
+        """Assemble a network, or raise :class:`SameopError`."""
+        if name not in self.networks:
+            raise SameopError(
+                f"No network is named {name!r}: `sameop network` without a name lists the "
+                f"{len(self.networks)} that are."
+            )
+        key = name, mixer
+        if key not in self._assembled:
+            self._assembled[key] = self.networks[name].assemble(self.operators, mixer)
+        return self._assembled[key]
+
+    def params(self, operator: str, scope: str, **letters: int | str) -> int:
+        """Parameters of one layer."""
+        return self.operators[operator].scopes[scope].cost(Dims(**letters)).params
+
+    def macs(self, operator: str, scope: str, **letters: int | str) -> int:
+        """Multiply-accumulates of one layer."""
+        return self.operators[operator].scopes[scope].cost(Dims(**letters)).macs
+
+
+@dataclass(frozen=True)
+class Term:
+    """Something that a source counts and we do not, or the other way round (then it is negative)."""
+
+    reason: str
+    count: Callable[[Books], float]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number that a source prints, to be matched to the precision in which it is printed.
+
+    subject: a network, or an operator at some shape. quantity: ``params`` or ``macs``. printed: as
+    ``25.557 M``. counted: what we count. terms: computed terms that close a gap. verified: whether
+    the source was read; a figure that is only reported by others is shown and decides nothing.
+    """
+
+    subject: str
+    quantity: str
+    printed: str
+    source: str
+    counted: Callable[[Books], float]
+    terms: tuple[Term, ...] = ()
+    verified: bool = True
+    remark: str = ""
+
+    def check(self, books: Books) -> dict[str, Any]:
+        """Count, and say whether the figure is matched, closed by the terms, or not reproduced."""
+        counted = self.counted(books)
+        values = [term.count(books) for term in self.terms]
+        terms = [{"reason": t.reason, "value": v} for t, v in zip(self.terms, values, strict=True)]
+        closed = counted + sum(values)
+        if shown_as(counted, self.printed):
+            verdict, terms = "matched", []
+        elif terms and shown_as(closed, self.printed):
+            verdict = "closed"
+        else:
+            verdict = "not reproduced"
+        return {
+            "subject": self.subject,
+            "quantity": self.quantity,
+            "printed": self.printed,
+            "counted": counted,
+            "terms": terms,
+            "difference": (closed if verdict == "closed" else counted) / number(self.printed) - 1,
+            "verdict": verdict,
+            "source": self.source,
+            "verified": self.verified,
+            "remark": self.remark,
+        }
+
+
+def number(printed: str) -> float:
+    """Return the number that is printed, such as 25557000 for ``25.557 M``."""
+    value, unit = _parsed(printed)
+    return float(value) * unit
+
+
+def shown_as(counted: float, printed: str) -> bool:
+    """Tell whether a count, rounded as the printed number is, gives that number."""
+    value, unit = _parsed(printed)
+    rounded = (Decimal(counted) / unit).quantize(value, rounding=ROUND_HALF_UP)
+    return rounded == value
+
+
+def _parsed(printed: str) -> tuple[Decimal, int]:
+    found = re.fullmatch(r"(-?\d+(?:\.\d+)?) ?([kMG]?)", printed)
+    if not found:
+        raise SameopError(f"The figure {printed!r} cannot be read: write it as '25.56 M', '4388' or '3.8 G'.")
+    return Decimal(found[1]), _UNITS[found[2]]
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A formula of parameters or complexity that a text states, and what the page of the operator counts.
+
+    stated, counted: dims to a number. dims: where they are held against each other. A formula is exact;
+    a ``growth`` states an order, and its ratio to the count must stay within a factor of two while
+    the dims grow sixteenfold and more. expected: the verdict that the remark explains.
+    """
+
+    text: str
+    about: str
+    source: str
+    stated: Callable[[Dims], float]
+    counted: Callable[[Books, Dims], float]
+    dims: Sequence[Dims]
+    kind: str = "formula"
+    expected: str = "holds"
+    remark: str = ""
+
+    def check(self, books: Books) -> dict[str, Any]:
+        """Hold the formula against the count at every dims."""
+        rows = list(self._rows(books))
+        ratios = [row["counted"] / row["stated"] for row in rows]
+        if self.kind == "growth":
+            holds = max(ratios) <= 2 * min(ratios)
+        else:
+            holds = all(row["counted"] == row["stated"] for row in rows)
+        return {
+            "text": self.text,
+            "about": self.about,
+            "kind": self.kind,
+            "source": self.source,
+            "rows": rows,
+            "verdict": "holds" if holds else "differs",
+            "expected": self.expected,
+            "remark": self.remark,
+        }
+
+    def _rows(self, books: Books) -> Iterator[dict[str, Any]]:
+        for dims in self.dims:
+            yield {
+                "dims": dict(dims),
+                "stated": self.stated(dims),
+                "counted": self.counted(books, dims),
+            }
