@@ -82,6 +82,11 @@ PROGRAMS: dict[str, Program] = {
     "normalised": normalised,
     "exponential": lambda t: (t["x"] * t["u"] * 0.2).exp() * t["x"],
     "relu": lambda t: F.relu(t["x"] * t["u"] - t["x"]) * t["u"],
+    "error function": lambda t: torch.erf(t["x"] * t["u"] - t["x"]) * t["u"],
+    "error function far from zero": lambda t: torch.erf(2 * t["x"]) * t["u"],
+    "gelu": lambda t: F.gelu(t["x"] * t["u"] - t["x"]) * t["u"],
+    "gelu far from zero": lambda t: F.gelu(5 * t["x"] * t["s"][:, None, None]) * t["u"],
+    "gelu by its formula": lambda t: t["x"] * (1 + torch.erf(t["x"] * 0.5**0.5)) / 2 + t["u"],
 }
 
 
@@ -150,6 +155,7 @@ def test_gamma_grows_without_bound(roundings: float, unit: float, expected: floa
     [
         (lambda t: torch.div(t["x"], 2, rounding_mode="floor"), "aten.div rounds to integers"),
         (lambda t: t["x"].abs(), "aten.abs has no rule"),
+        (lambda t: F.gelu(t["x"], approximate="tanh"), "aten.gelu is approximated by tanh"),
         (lambda t: t["x"] * torch.tensor(torch.nan), "a constant of the program is not a number"),
         (lambda t: (t["x"] * 1e6).exp() * 0, "aten.mul gives what is no number"),
     ],
@@ -167,6 +173,8 @@ def test_what_has_no_bound_is_refused(program: Program, told: str) -> None:
         lambda t: (t["x"] * 1e9).exp(),
         lambda t: t["u"] / (t["x"] * 1e8 - t["x"] * 1e8 + 1),
         lambda t: (1e8 * t["x"]).softmax(1),
+        lambda t: torch.erf(t["u"] / (t["x"] * 1e8 - t["x"] * 1e8 + 1)),
+        lambda t: F.gelu(t["u"] / (t["x"] * 1e8 - t["x"] * 1e8 + 1)),
     ],
 )
 def test_an_unbounded_error_makes_the_bound_infinite(program: Program) -> None:
