@@ -1,0 +1,62 @@
+"""DWNet, D-DWNet and I-D-DWNet: Swin with depthwise convolution in place of window attention.
+
+Han et al., On the Connection between Local Attention and Dynamic Depth-wise Convolution, ICLR 2022 (arXiv
+2106.04263), section 4.1; layers as in the authors' code (Atten4Vis/DemystifyLocalViT, models/dwnet.py): 1×1
+convolution, 7×7 depthwise with bias, 1×1 convolution, each with batch norm, the first two with ReLU.
+"""
+
+from functools import partial
+
+from torch import Tensor
+
+from harness import Blueprint, Figure, Network
+
+from .parts import add, batch_norm, classifier, conv, conv_norm, layer_norm
+from .swin import SIZES, merge, mlp, patches
+
+SOURCE = "Han et al. 2022, ICLR, arXiv 2106.04263, section 4.1"
+
+
+def static(net: Blueprint, x: Tensor) -> Tensor:
+    """Lay a depthwise convolution with bias."""
+    return conv(net, "", x, x.shape[1], 7, G=x.shape[1], bias=True)
+
+
+def dynamic(net: Blueprint, x: Tensor) -> Tensor:
+    """Lay a depthwise convolution with one set of kernels per image, r = 4."""
+    return net.layer("dynamic_depthwise_conv2d", "", x, K=7, R=4)
+
+
+def inhomogeneous(net: Blueprint, x: Tensor) -> Tensor:
+    """Lay one kernel per position, in 32 groups at every stage as the released configuration has it."""
+    return net.layer("inhomogeneous_depthwise_conv2d", "", x, K=7, G=32, R=4)
+
+
+MIXING = {"dwnet": static, "ddwnet": dynamic, "iddwnet": inhomogeneous}
+
+
+def block(net: Blueprint, x: Tensor, kind: str) -> Tensor:
+    """Lay the block that stands for attention, beside a shortcut, and the MLP."""
+    y = conv_norm(net, "project_in", x, x.shape[1], 1)
+    y = batch_norm(net, MIXING[kind](net, y))
+    y = batch_norm(net, conv(net, "project_out", y, x.shape[1], 1), relu=False)
+    return mlp(net, add(net, y, x))
+
+
+def dwnet(net: Blueprint, kind: str, width: int, depths: tuple[int, ...]) -> None:
+    """Lay a DWNet of a kind for images of 224×224."""
+    x = patches(net, width)
+    for place, depth in enumerate(depths):
+        with net.stage(f"stage{place + 1}"):
+            for _ in range(depth):
+                x = block(net, x, kind)
+            if place < len(depths) - 1:
+                x = merge(net, x)
+    classifier(net, layer_norm(net, x))
+
+
+NETWORKS = [
+    Network(f"{kind}_{size}", SOURCE, partial(dwnet, kind=kind, width=SIZES[size][0], depths=SIZES[size][1]))
+    for kind in MIXING
+    for size in ("t", "b")
+]

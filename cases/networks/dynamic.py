@@ -1,0 +1,85 @@
+"""ResNet and MobileNetV2 with dynamic convolution: every convolution a mixture of four kernels.
+
+Chen et al., Dynamic Convolution, CVPR 2020 (arXiv 1912.03458), section 4. The authors released no code; the
+attention is that of the layer in general use (kaijieshi7/Dynamic-convolution-Pytorch): ⌊C/4⌋ + 1 hidden
+units, a bias in the second layer alone. The first convolution and the classifier stay static. In MobileNetV2
+the 1×1 convolutions are dynamic, which gives the paper's parameters; with the depthwise ones there are more.
+"""
+
+from functools import partial
+
+from torch import Tensor
+
+from harness import Blueprint, Figure, Network
+
+from .mobilenetv2 import mobilenet
+from .parts import add, batch_norm, classifier, conv_norm
+from .resnet import DEPTHS, stages, stem
+
+SOURCE = "Chen et al. 2020, CVPR, arXiv 1912.03458, section 4"
+EXPERTS = 4
+
+
+def attend(net: Blueprint, x: Tensor) -> None:
+    """Count the attention over kernels: a mean over the map, two linear layers, a ReLU and a softmax."""
+    C = x.shape[1]
+    hidden = C // 4 + 1
+    net.other(
+        "kernel_attention",
+        ((hidden, C), (EXPERTS, hidden), (EXPERTS,)),
+        macs=hidden * (C + EXPERTS),
+        elementwise=x.numel() + hidden + 4 * EXPERTS,
+    )
+
+
+def dynamic(
+    net: Blueprint, role: str, x: Tensor, Co: int, K: int, stride: int = 1, G: int = 1, relu: bool = True
+) -> Tensor:
+    """Lay a dynamic convolution with its attention and its batch norm."""
+    attend(net, x)
+    letters = {"stride": stride} if stride > 1 else {}
+    y = net.layer("dynamic_conv2d", role, x, scope="core", Co=Co, K=K, G=G, E=EXPERTS, **letters)
+    return batch_norm(net, y, relu)
+
+
+def pointwise_dynamic(
+    net: Blueprint, role: str, x: Tensor, Co: int, K: int, stride: int = 1, G: int = 1, relu: bool = True
+) -> Tensor:
+    """Lay a dynamic convolution where it is 1×1, else a static one."""
+    lay = dynamic if K == 1 else conv_norm
+    return lay(net, role, x, Co, K, stride, G, relu)
+
+
+def basic_block(net: Blueprint, x: Tensor, width: int, stride: int) -> Tensor:
+    """Lay two dynamic 3×3 convolutions and the shortcut, dynamic too where it is a convolution."""
+    y = dynamic(net, "k3_down" if stride > 1 else "k3", x, width, 3, stride)
+    y = dynamic(net, "k3", y, width, 3, relu=False)
+    return add(net, y, shortcut(net, x, width, stride), relu=True)
+
+
+def bottleneck_block(net: Blueprint, x: Tensor, width: int, stride: int) -> Tensor:
+    """Lay dynamic 1×1, 3×3 and 1×1 convolutions and the shortcut, dynamic too where it is a convolution."""
+    y = dynamic(net, "reduce", x, width, 1)
+    y = dynamic(net, "k3_down" if stride > 1 else "k3", y, width, 3, stride)
+    y = dynamic(net, "expand", y, 4 * width, 1, relu=False)
+    return add(net, y, shortcut(net, x, 4 * width, stride), relu=True)
+
+
+def shortcut(net: Blueprint, x: Tensor, width: int, stride: int) -> Tensor:
+    """Lay a dynamic 1×1 convolution with batch norm where width or map change, else nothing."""
+    if x.shape[1] == width and stride == 1:
+        return x
+    return dynamic(net, "shortcut", x, width, 1, stride, relu=False)
+
+
+def resnet(net: Blueprint, depth: int) -> None:
+    """Lay a ResNet whose blocks are of dynamic convolutions."""
+    block = basic_block if depth < 50 else bottleneck_block
+    classifier(net, stages(net, stem(net), block, DEPTHS[depth]))
+
+
+NETWORKS = [
+    Network("dy_mobilenetv2", SOURCE, partial(mobilenet, width=1.0, layer=pointwise_dynamic)),
+    Network("dy_resnet18", SOURCE, partial(resnet, depth=18)),
+    Network("dy_resnet50", SOURCE, partial(resnet, depth=50)),
+]

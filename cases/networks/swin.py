@@ -1,0 +1,68 @@
+"""Swin Transformer: window attention, every other layer's windows shifted, and a map halved between stages.
+
+Liu et al., ICCV 2021 (arXiv 2103.14030), section 3 and table 7. A layer's windows are not shifted where one
+window is the whole map, as in the last stage. Any mixing operator may take the place of attention; its norms
+and MLPs stay.
+"""
+
+from functools import partial
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from harness import Blueprint, Figure, Network
+
+from .mixers import mix
+from .parts import activate, add, classifier, conv, layer_norm, linear
+
+SOURCE = "Liu et al. 2021, ICCV, arXiv 2103.14030, table 7"
+# By name: channels of the first stage, layers of the stages. Heads have 32 channels, windows are 7×7.
+SIZES = {"t": (96, (2, 2, 6, 2)), "s": (96, (2, 2, 18, 2)), "b": (128, (2, 2, 18, 2))}
+WINDOW, HEAD = 7, 32
+
+
+def mlp(net: Blueprint, x: Tensor, ratio: int = 4) -> Tensor:
+    """Lay two linear layers with biases and an activation between, behind a norm and beside a shortcut."""
+    hidden = activate(net, linear(net, "mlp_in", layer_norm(net, x), ratio * x.shape[1]))
+    return add(net, linear(net, "mlp_out", hidden, x.shape[1]), x)
+
+
+def attend(net: Blueprint, x: Tensor, shifted: bool) -> Tensor:
+    """Lay window attention, shifted where asked and where there is more than one window."""
+    own = "shifted_window_attention" if shifted and max(x.shape[2:]) > WINDOW else "window_attention"
+    role = "shifted" if own.startswith("shifted") and net.mixer is None else ""
+    return mix(net, role, layer_norm(net, x), own, WINDOW, S=WINDOW, M=x.shape[1] // HEAD)
+
+
+def patches(net: Blueprint, width: int) -> Tensor:
+    """Lay the embedding of 4×4 patches and its norm."""
+    return layer_norm(net, conv(net, "patches", net.input(3, 224, 224), width, 4, 4, padding=0, bias=True))
+
+
+def merge(net: Blueprint, x: Tensor) -> Tensor:
+    """Lay patch merging: four neighbours become one position with twice the channels."""
+    joined = layer_norm(net, F.pixel_unshuffle(x, 2))
+    return linear(net, "merge", joined, joined.shape[1] // 2, bias=False)
+
+
+def swin(net: Blueprint, width: int, depths: tuple[int, ...]) -> None:
+    """Lay a Swin Transformer for images of 224×224."""
+    x = patches(net, width)
+    for place, depth in enumerate(depths):
+        with net.stage(f"stage{place + 1}"):
+            for index in range(depth):
+                x = mlp(net, add(net, attend(net, x, shifted=index % 2 == 1), x))
+            if place < len(depths) - 1:
+                x = merge(net, x)
+    classifier(net, layer_norm(net, x))
+
+
+NETWORKS = [
+    Network(f"swin_{name}", SOURCE, partial(swin, width=width, depths=depths), mixes=True)
+    for name, (width, depths) in SIZES.items()
+]
+README = "microsoft/Swin-Transformer, README.md"
+FIGURES = [
+    Figure("swin_t", "params", "28 M", README, lambda books: books.network("swin_t").params),
+    Figure("swin_t", "macs", "4.5 G", README, lambda books: books.network("swin_t").macs),
+]
