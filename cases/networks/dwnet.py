@@ -9,7 +9,7 @@ from functools import partial
 
 from torch import Tensor
 
-from harness import Blueprint, Figure, Network
+from harness import Blueprint, Network
 
 from .parts import add, batch_norm, classifier, conv, conv_norm, layer_norm
 from .swin import SIZES, merge, mlp, patches

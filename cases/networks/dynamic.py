@@ -7,10 +7,11 @@ the 1×1 convolutions are dynamic, which gives the paper's parameters; with the 
 """
 
 from functools import partial
+from typing import Any
 
 from torch import Tensor
 
-from harness import Blueprint, Figure, Network
+from harness import Blueprint, Network
 
 from .mobilenetv2 import mobilenet
 from .parts import add, batch_norm, classifier, conv_norm
@@ -37,7 +38,7 @@ def dynamic(
 ) -> Tensor:
     """Lay a dynamic convolution with its attention and its batch norm."""
     attend(net, x)
-    letters = {"stride": stride} if stride > 1 else {}
+    letters: dict[str, Any] = {"stride": stride} if stride > 1 else {}
     y = net.layer("dynamic_conv2d", role, x, scope="core", Co=Co, K=K, G=G, E=EXPERTS, **letters)
     return batch_norm(net, y, relu)
 

@@ -8,13 +8,13 @@ block, as in the released code (tensorflow/tpu, models/official/efficientnet/con
 
 import math
 from functools import partial
+from typing import Any
 
 from torch import Tensor
 
-from harness import Blueprint, Figure, Network
+from harness import Blueprint, Network
 
-from .mobilenetv2 import rounded
-from .parts import ACTIVATION, add, batch_norm, classifier, conv, conv_norm
+from .parts import add, batch_norm, classifier, conv_norm
 
 SOURCE = "Tan and Le 2019, ICML, arXiv 1905.11946, table 1"
 CONDCONV = "Yang et al. 2019, NeurIPS, arXiv 1904.04971"
@@ -35,7 +35,7 @@ def mixture(
     net: Blueprint, role: str, x: Tensor, Co: int, K: int, stride: int, G: int, experts: int, relu: bool
 ) -> Tensor:
     """Lay a mixture of experts without its routing, and its batch norm."""
-    letters = {"stride": stride} if stride > 1 else {}
+    letters: dict[str, Any] = {"stride": stride} if stride > 1 else {}
     y = net.layer("cond_conv2d", role, x, scope="core", Co=Co, K=K, G=G, E=experts, **letters)
     return batch_norm(net, y, relu)
 
@@ -46,14 +46,14 @@ def route(net: Blueprint, x: Tensor, experts: int) -> None:
     net.other("routing", ((experts, C), (experts,)), macs=experts * C, elementwise=x.numel() + 2 * experts)
 
 
-def block(
-    net: Blueprint, x: Tensor, expansion: int, Co: int, K: int, stride: int, experts: int
-) -> Tensor:
-    """Lay one inverted residual with squeeze-and-excitation, its convolutions mixtures where it has experts."""
+def block(net: Blueprint, x: Tensor, expansion: int, Co: int, K: int, stride: int, experts: int) -> Tensor:
+    """Lay one inverted residual with squeeze-and-excitation, of mixtures where it has experts."""
     hidden = expansion * x.shape[1]
     spatial = f"k{K}_down" if stride > 1 else f"k{K}"
 
-    def lay(role: str, y: Tensor, Co: int, K: int = 1, stride: int = 1, G: int = 1, relu: bool = True) -> Tensor:
+    def lay(
+        role: str, y: Tensor, Co: int, K: int = 1, stride: int = 1, G: int = 1, relu: bool = True
+    ) -> Tensor:
         if experts:
             return mixture(net, role, y, Co, K, stride, G, experts, relu)
         return conv_norm(net, role, y, Co, K, stride, G, relu)

@@ -9,13 +9,22 @@ from functools import partial
 
 from torch import Tensor
 
-from harness import Blueprint, Figure, Network
+from harness import Blueprint, Network
 
-from .parts import add, batch_norm, classifier, conv, conv_norm
+from .parts import add, classifier, conv_norm
+from .printed import printed_macs, printed_params
 
 SOURCE = "Sandler et al. 2018, CVPR, arXiv 1801.04381, table 2"
 # Expansion, channels, blocks, stride of the first block.
-STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+STAGES = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
 
 # Lays a convolution with its batch norm: blueprint, role, map, Co, K, stride, G, and whether a ReLU follows.
 Layer = Callable[..., Tensor]
@@ -66,8 +75,5 @@ PRINTED = {
 FIGURES = [
     figure
     for name, (params, macs) in PRINTED.items()
-    for figure in (
-        Figure(name, "params", params, ODCONV, lambda books, name=name: books.network(name).params),
-        Figure(name, "macs", macs, ODCONV, lambda books, name=name: books.network(name).macs),
-    )
+    for figure in (printed_params(name, params, ODCONV), printed_macs(name, macs, ODCONV))
 ]

@@ -6,12 +6,20 @@ a 3×3 convolution, an involution with K = 3 and another 3×3 convolution.
 """
 
 from functools import partial
+from typing import Any
 
 from torch import Tensor
 
-from harness import Blueprint, Figure, Network, Term
+from harness import Blueprint, Network
 
-from .parts import ACTIVATION, BATCH_NORM, BIAS, POOLING, add, batch_norm, classifier, conv, conv_norm, max_pool
+from .parts import (
+    add,
+    batch_norm,
+    classifier,
+    conv,
+    conv_norm,
+    max_pool,
+)
 from .resnet import shortcut, stages
 
 SOURCE = "Li et al. 2021, CVPR, arXiv 2103.06255, section 4.1"
@@ -20,7 +28,7 @@ DEPTHS = {26: (1, 2, 4, 1), 38: (2, 3, 5, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 
 
 def involute(net: Blueprint, role: str, x: Tensor, K: int, stride: int = 1) -> Tensor:
     """Lay an involution with 16 channels per group and r = 4, its batch norm and its ReLU."""
-    letters = {"stride": stride} if stride > 1 else {}
+    letters: dict[str, Any] = {"stride": stride} if stride > 1 else {}
     return batch_norm(net, net.layer("involution", role, x, K=K, G=x.shape[1] // 16, R=4, **letters))
 
 

@@ -9,9 +9,10 @@ from functools import partial
 
 from torch import Tensor
 
-from harness import Blueprint, Figure, Network
+from harness import Blueprint, Network
 
 from .parts import add, batch_norm, classifier, conv, conv_norm, max_pool
+from .printed import printed_macs, printed_params
 
 SOURCE = "He et al. 2016, CVPR, arXiv 1512.03385, table 1"
 DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
@@ -73,7 +74,8 @@ NETWORKS = [
 
 ODCONV = "OSVAI/ODConv, README.md"
 FIGURES = [
-    Figure("resnet18", "params", "11.69 M", ODCONV, lambda books: books.network("resnet18").params),
-    Figure("resnet18", "macs", "1.814 G", ODCONV, lambda books: books.network("resnet18").macs),
-    Figure("resnet50", "params", "25.56 M", ODCONV, lambda books: books.network("resnet50").params),
+    printed_params("resnet18", "11.69 M", ODCONV),
+    printed_macs("resnet18", "1.814 G", ODCONV),
+    printed_params("resnet50", "25.56 M", ODCONV),
+    printed_params("resnet101", "44.55 M", ODCONV),
 ]

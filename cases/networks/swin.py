@@ -10,10 +10,11 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness import Blueprint, Figure, Network
+from harness import Blueprint, Network
 
 from .mixers import mix
 from .parts import activate, add, classifier, conv, layer_norm, linear
+from .printed import printed_macs, printed_params
 
 SOURCE = "Liu et al. 2021, ICCV, arXiv 2103.14030, table 7"
 # By name: channels of the first stage, layers of the stages. Heads have 32 channels, windows are 7×7.
@@ -63,6 +64,14 @@ NETWORKS = [
 ]
 README = "microsoft/Swin-Transformer, README.md"
 FIGURES = [
-    Figure("swin_t", "params", "28 M", README, lambda books: books.network("swin_t").params),
-    Figure("swin_t", "macs", "4.5 G", README, lambda books: books.network("swin_t").macs),
+    figure
+    for size, (params, macs) in {
+        "t": ("28 M", "4.5 G"),
+        "s": ("50 M", "8.7 G"),
+        "b": ("88 M", "15.4 G"),
+    }.items()
+    for figure in (
+        printed_params(f"swin_{size}", params, README),
+        printed_macs(f"swin_{size}", macs, README),
+    )
 ]

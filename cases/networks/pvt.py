@@ -1,0 +1,61 @@
+"""Pyramid Vision Transformer: attention to a map that is reduced by 8, 4, 2 and 1.
+
+Wang et al., ICCV 2021 (arXiv 2102.12122), section 3 and table 1. The last stage, at 7×7, has a class token
+beside its 49 positions; it is laid as a row of 50 tokens. Position embeddings are learned, one per stage.
+"""
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from harness import Blueprint, Network
+
+from .parts import activate, add, conv, layer_norm, linear
+from .printed import printed_params
+
+SOURCE = "Wang et al. 2021, ICCV, arXiv 2102.12122, table 1"
+DEPTHS = {"tiny": (2, 2, 2, 2), "small": (3, 4, 6, 3), "medium": (3, 4, 18, 3), "large": (3, 8, 27, 3)}
+WIDTHS, HEADS, RATIOS, REDUCTIONS = (64, 128, 320, 512), (1, 2, 5, 8), (8, 8, 4, 4), (8, 4, 2, 1)
+
+
+def mlp(net: Blueprint, x: Tensor, ratio: int) -> Tensor:
+    """Lay two linear layers with an activation between, behind a norm and beside a shortcut."""
+    hidden = activate(net, linear(net, "mlp_in", layer_norm(net, x), ratio * x.shape[1]))
+    return add(net, linear(net, "mlp_out", hidden, x.shape[1]), x)
+
+
+def attend(net: Blueprint, x: Tensor, heads: int, reduction: int) -> Tensor:
+    """Lay attention to the reduced map, or to all positions where nothing is reduced."""
+    if reduction == 1:
+        return net.layer("self_attention", "", layer_norm(net, x), M=heads)
+    return net.layer("spatial_reduction_attention", "", layer_norm(net, x), M=heads, R=reduction)
+
+
+def pvt(net: Blueprint, depths: tuple[int, ...]) -> None:
+    """Lay a Pyramid Vision Transformer for images of 224×224."""
+    x = net.input(3, 224, 224)
+    last = len(depths) - 1
+    for place, depth in enumerate(depths):
+        C, patch = WIDTHS[place], 2 if place else 4
+        with net.stage(f"stage{place + 1}"):
+            x = layer_norm(net, conv(net, "patches", x, C, patch, patch, padding=0, bias=True))
+            if place == last:
+                net.other("class_token", ((C,),))
+                x = torch.cat([x.flatten(2), x.new_empty(1, C, 1)], dim=2).unsqueeze(2)
+            positions = x.shape[2] * x.shape[3]
+            net.other("position_embedding", ((positions, C),), elementwise=positions * C)
+            for _ in range(depth):
+                x = add(net, attend(net, x, HEADS[place], REDUCTIONS[place]), x)
+                x = mlp(net, x, RATIOS[place])
+    token = layer_norm(net, x)[..., :1]
+    with net.stage("head"):
+        linear(net, "classifier", token, 1000)
+
+
+NETWORKS = [Network(f"pvt_{size}", SOURCE, partial(pvt, depths=depths)) for size, depths in DEPTHS.items()]
+README = "whai362/PVT, classification/README.md"
+FIGURES = [
+    printed_params(f"pvt_{size}", printed, README)
+    for size, printed in {"tiny": "13.2 M", "small": "24.5 M", "medium": "44.2 M", "large": "61.4 M"}.items()
+]

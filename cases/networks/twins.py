@@ -1,0 +1,60 @@
+"""Twins-SVT: window attention and attention to a reduced map, in turn.
+
+Chu et al., Twins, NeurIPS 2021 (arXiv 2104.13840), section 3.2 and table 7; layers as in the authors' code
+(Meituan-AutoML/Twins, gvt.py): no position table in the windows, and behind the first layer of a stage a
+depthwise 3×3 convolution with bias that stands for positions. Any mixing operator may take the place of
+window attention.
+"""
+
+from torch import Tensor
+
+from harness import Blueprint, Network
+
+from .mixers import mix
+from .parts import add, classifier, conv, layer_norm, linear
+from .swin import mlp
+
+SOURCE = "Chu et al. 2021, NeurIPS, arXiv 2104.13840, table 7"
+WIDTHS, HEADS, DEPTHS, REDUCTIONS = (64, 128, 256, 512), (2, 4, 8, 16), (2, 2, 10, 4), (8, 4, 2, 1)
+WINDOW = 7
+
+
+def attend_locally(net: Blueprint, x: Tensor, heads: int) -> Tensor:
+    """Lay attention in windows: the core and, beside it, the layers that a page's module has with a table."""
+    if net.mixer is not None:
+        return mix(net, "", x, net.mixer, WINDOW, M=heads)
+    linear(net, "qkv", x, 3 * x.shape[1])
+    net.other("attention_logits", macs=x.numel() * WINDOW**2, elementwise=4 * x.numel() // x.shape[1] * heads)
+    y = net.layer("window_attention", "", x, scope="core", S=WINDOW, M=heads)
+    return linear(net, "proj", y, x.shape[1])
+
+
+def attend_globally(net: Blueprint, x: Tensor, heads: int, reduction: int) -> Tensor:
+    """Lay attention to the reduced map, or to all positions where nothing is reduced."""
+    if reduction == 1:
+        return net.layer("self_attention", "global", x, M=heads)
+    return net.layer("spatial_reduction_attention", "global", x, M=heads, R=reduction)
+
+
+def twins(net: Blueprint) -> None:
+    """Lay a Twins-SVT-S for images of 224×224."""
+    x = net.input(3, 224, 224)
+    for place, depth in enumerate(DEPTHS):
+        C, patch, heads = WIDTHS[place], 2 if place else 4, HEADS[place]
+        with net.stage(f"stage{place + 1}"):
+            x = layer_norm(net, conv(net, "patches", x, C, patch, patch, padding=0, bias=True))
+            for index in range(depth):
+                normed = layer_norm(net, x)
+                local = index % 2 == 0
+                y = (
+                    attend_locally(net, normed, heads)
+                    if local
+                    else attend_globally(net, normed, heads, REDUCTIONS[place])
+                )
+                x = mlp(net, add(net, y, x))
+                if index == 0:
+                    x = add(net, conv(net, "positions", x, C, 3, G=C, bias=True), x)
+    classifier(net, layer_norm(net, x))
+
+
+NETWORKS = [Network("twins_svt_s", SOURCE, twins, mixes=True)]
