@@ -82,9 +82,9 @@ PROGRAMS: dict[str, Program] = {
     "normalised": normalised,
     "exponential": lambda t: (t["x"] * t["u"] * 0.2).exp() * t["x"],
     "relu": lambda t: F.relu(t["x"] * t["u"] - t["x"]) * t["u"],
-    "error function": lambda t: torch.erf(t["x"] * t["u"] - t["x"]) * t["u"],
+    "error function": lambda t: torch.erf(t["x"] * 10.3 - t["x"] * 9.7) * t["u"],
     "error function far from zero": lambda t: torch.erf(2 * t["x"]) * t["u"],
-    "gelu": lambda t: F.gelu(t["x"] * t["u"] - t["x"]) * t["u"],
+    "gelu": lambda t: F.gelu(t["x"] * 3e3 - t["x"] * 2999.8 + t["s"][:, None, None]) * t["u"],
     "gelu far from zero": lambda t: F.gelu(5 * t["x"] * t["s"][:, None, None]) * t["u"],
     "gelu by its formula": lambda t: t["x"] * (1 + torch.erf(t["x"] * 0.5**0.5)) / 2 + t["u"],
 }
