@@ -45,11 +45,12 @@ class Case:
 
 @dataclass(frozen=True)
 class Selection:
-    """What a run is asked for."""
+    """What a run is asked for; with a network, its layers in place of the workloads of the pages."""
 
     preset: Preset = "quick"
     device: str = "all"
     operator: str = "*"
+    network: str = ""
 
 
 @dataclass
@@ -71,6 +72,9 @@ def plan_cases(catalogue: Catalogue, selection: Selection) -> Plan:
     plan = Plan()
     operators = catalogue.operators_like(selection.operator)
     for device in _devices(selection.device, plan):
+        if selection.network:
+            plan.cases.extend(_layers_of(selection, operators, device, catalogue, plan))
+            continue
         for operator in operators:
             for scope in operator.scopes.values():
                 plan.cases.extend(_cases_of(operator, scope, device, selection.preset, catalogue, plan))
@@ -115,6 +119,25 @@ def _cases_of(
                     continue
                 for direction in _directions(preset, plan):
                     yield Case(scope, implementation, workload, dtype, device, direction)
+
+
+def _layers_of(
+    selection: Selection, operators: list[Operator], device: str, catalogue: Catalogue, plan: Plan
+) -> Iterator[Case]:
+    """List a network's distinct layers, each by its best form that the preset has."""
+    chosen = {operator.name for operator in operators}
+    for layer, workload in catalogue.books.network(selection.network).workloads():
+        if layer.operator not in chosen or layer.scope is None:
+            continue
+        scope = catalogue.operators[layer.operator].scopes[layer.scope]
+        implementation = scope.best_eager(workload.dims)
+        reason = _unsupported(scope, implementation, workload, device, "full")
+        if reason:
+            plan.leave_out(f"{workload.name} on {device}", reason)
+            continue
+        for dtype in _dtypes(selection.preset):
+            for direction in _directions(selection.preset, plan):
+                yield Case(scope, implementation, workload, dtype, device, direction)
 
 
 def _workloads(

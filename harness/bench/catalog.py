@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeGuard
@@ -45,10 +46,19 @@ class Catalogue:
             )
         return found
 
-    @property
+    @cached_property
     def books(self) -> Books:
         """What there is to count."""
         return Books(self.operators, self.networks)
+
+    def workload(self, scope: Scope, name: str) -> Workload:
+        """Return a workload of the scope's own or of a network's layers, or raise :class:`SameopError`."""
+        network = name.partition("/")[0]
+        if network.partition("+")[0] in self.networks and all(own.name != name for own in scope.workloads):
+            for layer, workload in self.books.network(network).workloads():
+                if workload.name == name and layer.operator == scope.operator.name:
+                    return workload
+        return scope.workload(name)
 
     def claims_named(self, names: Iterable[str]) -> list[Claim]:
         """Return the claims of these names, all of them for none, or raise :class:`SameopError`."""

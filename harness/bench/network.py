@@ -99,7 +99,7 @@ class Network:
             )
         if mixer is not None and mixer not in operators:
             raise SameopError(f"No operator is named {mixer!r}: `sameop list` shows those that are.")
-        blueprint = Blueprint(self.name, operators, mixer)
+        blueprint = Blueprint(f"{self.name}+{mixer}" if mixer else self.name, operators, mixer)
         self.build(blueprint)
         return blueprint.finished()
 
@@ -186,11 +186,7 @@ class Blueprint:
         self._allocated += sum(tensors[name].numel() for name, s in specs.items() if s.role == "parameter")
         first = next(name for name, spec in specs.items() if spec.role == "activation")
         tensors[first] = x
-        forms = scope.implementations.values()
-        chosen = next((form for form in forms if form.preferred), scope.reference)
-        if chosen.supports and chosen.supports(dims):
-            chosen = scope.reference
-        return chosen.function(**tensors, **scope.options(dims))
+        return scope.best_eager(dims).function(**tensors, **scope.options(dims))
 
     def _new_name(self, role: str, dims: Dims) -> str:
         """Name a layer after its stage and role, and where that is taken after what tells it apart."""

@@ -141,6 +141,13 @@ class Scope:
 
         return register
 
+    def best_eager(self, d: Dims) -> Implementation:
+        """Return the form that is expected to be the fastest eager one at these dimensions."""
+        for found in self.implementations.values():
+            if found.preferred and not (found.supports and found.supports(d)):
+                return found
+        return self.reference
+
     def workload(self, name: str) -> Workload:
         """Return the workload of that name, or raise :class:`SameopError`."""
         for workload in self.workloads:

@@ -22,19 +22,22 @@ class Books:
 
     operators: Mapping[str, Operator]
     networks: Mapping[str, Network]
-    _assembled: dict[tuple[str, str | None], Assembly] = field(default_factory=dict)
+    _assembled: dict[str, Assembly] = field(default_factory=dict)
 
-    def network(self, name: str, mixer: str | None = None) -> Assembly:
-        """Assemble a network, or raise :class:`SameopError`."""
-        if name not in self.networks:
+    def network(self, name: str) -> Assembly:
+        """Assemble a network; ``swin_t+involution`` is swin_t with involution as its mixing layers.
+
+        Raises :class:`SameopError` for an unknown network, and for a mixer that cannot be used.
+        """
+        base, _, mixer = name.partition("+")
+        if base not in self.networks:
             raise SameopError(
-                f"No network is named {name!r}: `sameop network` without a name lists the "
+                f"No network is named {base!r}: `sameop network` without a name lists the "
                 f"{len(self.networks)} that are."
             )
-        key = name, mixer
-        if key not in self._assembled:
-            self._assembled[key] = self.networks[name].assemble(self.operators, mixer)
-        return self._assembled[key]
+        if name not in self._assembled:
+            self._assembled[name] = self.networks[base].assemble(self.operators, mixer or None)
+        return self._assembled[name]
 
     def params(self, operator: str, scope: str, **letters: int | str) -> int:
         """Parameters of one layer."""

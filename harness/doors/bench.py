@@ -238,7 +238,7 @@ def _selection(option: Any) -> Selection:
         raise _unknown("--bench-preset", option.bench_preset, PRESETS)
     if option.bench_device not in DEVICES:
         raise _unknown("--bench-device", option.bench_device, DEVICES)
-    return Selection(option.bench_preset, option.bench_device, option.bench_operator)
+    return Selection(option.bench_preset, option.bench_device, option.bench_operator, option.bench_network)
 
 
 def _unknown(option: str, asked: str, known: Sequence[str]) -> SameopError:

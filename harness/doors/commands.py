@@ -96,16 +96,23 @@ def network(
     mixer: Annotated[
         str | None, typer.Option("--mixer", help="The operator that replaces its mixing layers.")
     ] = None,
+    run: Annotated[
+        Path | None, typer.Option("--run", help="A run that measured its layers: their time is summed.")
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
     """Count parameters and multiply-accumulates of a published network, layer by layer."""
     from harness.doors.networks import describe_network
     from harness.doors.project import find_project
     from harness.doors.tables import network_list, network_table
+    from harness.paper.store import read_run
 
     with _pages_kept_quiet():
         catalogue = find_project(Path.cwd()).load()
-        document = describe_network(catalogue, name, mixer)
+        document = describe_network(catalogue, name, mixer, read_run(run) if run else None)
+    missing = document.get("latency", {}).get("missing", [])
+    if missing:
+        _say(f"{run} has no time of {len(missing)} layers, which are not in the sum: {', '.join(missing)}.")
     if as_json:
         return _print_json(document)
     return _print_tables([network_table(document) if name else network_list(catalogue.networks)])

@@ -6,41 +6,83 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.bench.catalog import Catalogue
+from harness.bench.network import Layer
 from harness.bench.published import Books, Figure
+from harness.paper.store import Run
 
 
-def describe_network(catalogue: Catalogue, name: str | None, mixer: str | None) -> dict[str, Any]:
+def describe_network(
+    catalogue: Catalogue, name: str | None, mixer: str | None, run: Run | None = None
+) -> dict[str, Any]:
     """Return what ``sameop network --json`` prints: the names, or one network layer by layer.
 
-    Raises :class:`SameopError` for an unknown name and for a mixer that cannot be used.
+    With a run, the operators' time in it is summed. Raises :class:`SameopError` for an unknown name and
+    for a mixer that cannot be used.
     """
     if name is None:
         return {"networks": list(catalogue.networks)}
-    books = catalogue.books
-    assembly = books.network(name, mixer)
+    assembly = catalogue.books.network(f"{name}+{mixer}" if mixer else name)
+    base = catalogue.networks[name.partition("+")[0]]
+    layers = [_describe_layer(layer) for layer in assembly.layers]
     return {
-        "name": name,
-        "mixer": mixer,
-        "source": catalogue.networks[name].source,
-        "note": catalogue.networks[name].note,
+        "name": assembly.name,
+        "source": base.source,
+        "note": base.note,
         "params": assembly.params,
         "macs": assembly.macs,
-        "convention": catalogue.networks[name].convention,
-        "published": None if mixer else _published(catalogue.figures, books, name),
-        "layers": [
-            {
-                "operator": layer.operator,
-                "scope": layer.scope,
-                "workload": layer.workload,
-                "dims": dict(layer.dims) if layer.dims is not None else None,
-                "count": layer.count,
-                "params": layer.params,
-                "macs": layer.macs,
-                "elementwise": layer.elementwise,
-            }
-            for layer in assembly.layers
-        ],
+        "convention": base.convention,
+        "published": _published(catalogue.figures, catalogue.books, assembly.name),
+        "layers": layers,
+        **({"latency": _add_times(layers, run)} if run else {}),
     }
+
+
+def _describe_layer(layer: Layer) -> dict[str, Any]:
+    return {
+        "operator": layer.operator,
+        "scope": layer.scope,
+        "workload": layer.workload,
+        "dims": dict(layer.dims) if layer.dims is not None else None,
+        "count": layer.count,
+        "params": layer.params,
+        "macs": layer.macs,
+        "elementwise": layer.elementwise,
+    }
+
+
+def _add_times(layers: list[dict[str, Any]], run: Run) -> dict[str, Any]:
+    """Add to every operator's layer its time of a forward call in float32, and sum them by multiplicity.
+
+    Of several implementations the fastest counts. Norms, activations and shortcuts are no operators here
+    and have no time; a layer that the run does not have is named.
+    """
+    times = _fastest(run)
+    missing = []
+    for layer in layers:
+        if layer["scope"] is None:
+            continue
+        key = layer["operator"], layer["scope"], layer["workload"]
+        layer["seconds"] = times.get(key)
+        if key not in times:
+            missing.append("/".join(key))
+    measured = [layer for layer in layers if layer.get("seconds") is not None]
+    return {
+        "run": str(run.folder),
+        "seconds": sum(layer["count"] * layer["seconds"] for layer in measured),
+        "macs": sum(layer["count"] * layer["macs"] for layer in measured),
+        "missing": missing,
+    }
+
+
+def _fastest(run: Run) -> dict[tuple[str, str, str], float]:
+    times: dict[tuple[str, str, str], float] = {}
+    for record in run.latest.values():
+        case, latency = record.case, record.readings.get("latency")
+        if latency is None or latency.value is None or (case.dtype, case.direction) != ("float32", "forward"):
+            continue
+        key = case.operator, case.scope, case.workload
+        times[key] = min(latency.value, times.get(key, latency.value))
+    return times
 
 
 def _published(figures: list[Figure], books: Books, name: str) -> dict[str, Any] | None:

@@ -48,6 +48,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--bench-operator", default="*", metavar="GLOB", help="Which operators, such as 'dynamic_*'."
     )
+    group.addoption(
+        "--bench-network",
+        default="",
+        metavar="NAME",
+        help="Measure the layers of a network, such as resnet18 or swin_t+involution, in place of workloads.",
+    )
     group.addoption("--bench-run", metavar="DIR", help="The run folder; an existing run is resumed.")
     group.addoption(
         "--bench-threads", default="1", metavar="N", help="Threads of every case on the CPU; 1 by default."

@@ -66,12 +66,15 @@ def network_list(networks: Mapping[str, Network]) -> Table:
 
 def network_table(document: Mapping[str, Any]) -> Table:
     """Return the layers of a network, their costs, and the sums."""
-    mixer = f", mixing by {document['mixer']}" if document["mixer"] else ""
-    table = _table(f"{document['name']}{mixer}", "operator", "workload", "count", "parameters", "MACs")
+    latency = document.get("latency")
+    columns = ("operator", "workload", "count", "parameters", "MACs", *(["time of one"] if latency else []))
+    table = _table(document["name"], *columns)
     for layer in document["layers"]:
         sums = (_grouped(layer["count"] * layer[what]) for what in ("params", "macs"))
-        _add(table, layer["operator"], layer["workload"], layer["count"], *sums)
-    _add(table, "total", "", "", _grouped(document["params"]), _grouped(document["macs"]))
+        time = [_time(layer.get("seconds"))] if latency else []
+        _add(table, layer["operator"], layer["workload"], layer["count"], *sums, *time)
+    time = [_time(latency["seconds"])] if latency else []
+    _add(table, "total", "", "", _grouped(document["params"]), _grouped(document["macs"]), *time)
     return table
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from harness import Blueprint, Network
 from harness.bench import case as case_module
 from harness.bench.case import Plan, Selection, plan_cases
 from harness.bench.catalog import Catalogue
@@ -208,3 +209,42 @@ def test_an_unknown_operator_is_told(catalogue: Catalogue) -> None:
         plan_cases(catalogue, Selection(operator="involutoin"))
     assert str(refused.value) == "No operator is named 'involutoin': `sameop list` shows the 1 that are."
     assert not isinstance(refused.value, NothingToMeasureError)
+
+
+@pytest.mark.usefixtures("without_cuda")
+def test_a_network_s_layers_take_the_place_of_workloads(catalogue: Catalogue) -> None:
+    """Every distinct layer is one case, by the best form; what is no operator has none."""
+    plan = plan_cases(catalogue_with_network(catalogue), Selection(network="net"))
+    assert ids(plan) == [
+        "tiny/core/shifted/net-stage1/float32/cpu/forward",
+        "tiny/core/shifted/net-stage1_h7/float32/cpu/forward",
+    ]
+
+
+@pytest.mark.usefixtures("without_cuda")
+def test_an_unknown_network_is_refused(catalogue: Catalogue) -> None:
+    """The message says where the names are."""
+    with pytest.raises(SameopError, match="No network is named 'nte'"):
+        plan_cases(catalogue_with_network(catalogue), Selection(network="nte"))
+
+
+def test_a_layer_is_found_by_its_workload(catalogue: Catalogue, scope: Scope) -> None:
+    """A worker finds a layer by the name in a case's id, and a page's own workload as before."""
+    found = catalogue_with_network(catalogue)
+    assert found.workload(scope, "net/stage1_h7").dims == Dims(B=1, C=2, H=7, W=3)
+    assert found.workload(scope, "tiny/two").dims.C == 8
+    with pytest.raises(SameopError, match="'net/stage9' was asked of tiny/core"):
+        found.workload(scope, "net/stage9")
+
+
+def catalogue_with_network(catalogue: Catalogue) -> Catalogue:
+    """Add a network of two different layers, one of them twice, and a norm."""
+
+    def build(net: Blueprint) -> None:
+        with net.stage("stage1"):
+            for height in (5, 5, 7):
+                net.layer("tiny", "", net.input(2, height, 3))
+            net.other("norm", ((2,),))
+
+    catalogue.networks["net"] = Network("net", "made for a test", build)
+    return catalogue

@@ -33,7 +33,7 @@ class Subject:
         """Find what a case id names."""
         scope = catalogue.operators[case.operator].scopes[case.scope]
         implementation = scope.implementations[case.implementation]
-        dims = scope.workload(case.workload).dims
+        dims = catalogue.workload(scope, case.workload).dims
         return cls(scope, implementation, dims, case.dtype, case.device, case.direction)
 
     def inputs(self) -> Tensors:

@@ -1,0 +1,99 @@
+"""Networks as the commands print them: sums, published figures, and the time of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness import Blueprint, Figure, Network
+from harness.bench.catalog import Catalogue
+from harness.doors.networks import check_published, describe_network
+from harness.paper.errors import SameopError
+from harness.paper.record import CaseId, Reading, Record, Status
+from harness.paper.store import Header, Run
+from harness.paper.units import Unit
+from harness.tests.test_network import linear
+
+
+def build(net: Blueprint) -> None:
+    """Lay one layer twice, another once, and a bias."""
+    with net.stage("stage1"):
+        for width in (4, 4, 3):
+            net.layer("linear", "", net.input(4, 6, 5), Co=width)
+        net.other("bias", ((3,),))
+
+
+def figure(printed: str, verified: bool = True) -> Figure:
+    """Make a figure of that network's parameters, which are 47."""
+    return Figure(
+        "net", "params", printed, "a paper", lambda books: books.network("net").params, verified=verified
+    )
+
+
+def catalogue(*figures: Figure) -> Catalogue:
+    """Make a catalogue of the network and figures."""
+    networks = {"net": Network("net", "a paper", build)}
+    return Catalogue({"linear": linear}, networks=networks, figures=list(figures))
+
+
+def test_without_a_name_they_are_listed() -> None:
+    """The names alone."""
+    assert describe_network(catalogue(), None, None) == {"networks": ["net"]}
+
+
+def test_layers_and_sums() -> None:
+    """The sums are those of the layers by their counts, and the published figure has its verdict."""
+    found = describe_network(catalogue(figure("47"), figure("48")), "net", None)
+    assert [layer["count"] for layer in found["layers"]] == [2, 1, 1]
+    assert found["params"] == sum(layer["count"] * layer["params"] for layer in found["layers"]) == 47
+    assert found["macs"] == sum(layer["count"] * layer["macs"] for layer in found["layers"])
+    assert found["published"]["params"] == "47"
+    assert found["published"]["verdict"] == "params matched; params not reproduced"
+    assert describe_network(catalogue(), "net", None)["published"] is None
+
+
+def test_unknown_name() -> None:
+    """A sentence that says where the names are."""
+    with pytest.raises(SameopError, match="No network is named 'nte'"):
+        describe_network(catalogue(), "nte", None)
+
+
+def record(implementation: str, workload: str, seconds: float, direction: str = "forward") -> Record:
+    """Make a record of one layer."""
+    case = CaseId("linear", "core", implementation, workload, "float32", "cpu", direction)
+    reading = Reading(Unit.SECONDS_PER_CALL, seconds, samples=(seconds,))
+    return Record(case, Status.MEASURED, readings={"latency": reading})
+
+
+def run(*records: Record) -> Run:
+    """Make a run of these records."""
+    header = Header(identity={}, machine={}, catalogue={}, plan=(), left_out=(), started="")
+    return Run(Path("somewhere"), header, records=list(records))
+
+
+def test_times_are_summed_by_multiplicity() -> None:
+    """The fastest implementation counts, as often as its layer occurs; a layer without a time is named."""
+    found = describe_network(
+        catalogue(),
+        "net",
+        None,
+        run(
+            record("reference", "net/stage1", 0.5),
+            record("matmul", "net/stage1", 0.25),
+            record("matmul", "net/stage1", 9.0, "training"),
+        ),
+    )
+    assert found["latency"]["seconds"] == 2 * 0.25
+    assert found["latency"]["missing"] == ["linear/core/net/stage1_co3"]
+    assert found["layers"][0]["seconds"] == 0.25
+    assert found["layers"][1]["seconds"] is None
+    assert "seconds" not in found["layers"][2]
+
+
+def test_too_few_reproduced_figures_fail() -> None:
+    """Four fifths of the figures that were read must be matched or closed; others decide nothing."""
+    good, bad, unread = figure("47"), figure("48"), figure("49", verified=False)
+    assert check_published(catalogue(good, unread))["as_expected"]
+    assert not check_published(catalogue(good, bad))["as_expected"]
+    assert check_published(catalogue(good, bad))["counts"] == {"matched": 1, "closed": 0, "not reproduced": 1}
