@@ -66,7 +66,7 @@ def test_unknown_operator_is_a_sentence() -> None:
 
 def test_undefined_layer_is_a_sentence() -> None:
     """A layer that the formula does not define."""
-    with pytest.raises(SameopError, match="linear/core was asked for .*, but a single row is too little"):
+    with pytest.raises(SameopError, match=r"linear/core was asked for .*, but a single row is too little"):
         assemble(lambda net: net.layer("linear", "", net.input(4, 1, 6), Co=2))
 
 
