@@ -47,6 +47,10 @@ class Dims(Mapping[str, Any]):
         """Return the same dimensions with some of them changed or added."""
         return Dims(**{**self._values, **values})
 
+    def without(self, *names: str) -> Dims:
+        """Return the same dimensions without some of them."""
+        return Dims(**{name: value for name, value in self._values.items() if name not in names})
+
 
 @dataclass(frozen=True)
 class Workload:

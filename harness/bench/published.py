@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.bench.dims import Dims
 from harness.bench.network import Assembly, Network
-from harness.bench.pages import Operator
+from harness.bench.pages import Operator, Scope
 from harness.paper.errors import SameopError
 
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
@@ -39,13 +39,35 @@ class Books:
             self._assembled[name] = self.networks[base].assemble(self.operators, mixer or None)
         return self._assembled[name]
 
-    def params(self, operator: str, scope: str, **letters: int | str) -> int:
+    def params(self, operator: str, scope: str, **letters: Any) -> int:
         """Parameters of one layer."""
-        return self.operators[operator].scopes[scope].cost(Dims(**letters)).params
+        return self._scope(operator, scope).cost(Dims(**letters)).params
 
-    def macs(self, operator: str, scope: str, **letters: int | str) -> int:
+    def macs(self, operator: str, scope: str, **letters: Any) -> int:
         """Multiply-accumulates of one layer."""
-        return self.operators[operator].scopes[scope].cost(Dims(**letters)).macs
+        return self._scope(operator, scope).cost(Dims(**letters)).macs
+
+    def elementwise(self, operator: str, scope: str, **letters: Any) -> int:
+        """Elementwise operations of one layer."""
+        return self._scope(operator, scope).cost(Dims(**letters)).elementwise
+
+    def executed(self, operator: str, scope: str, implementation: str, d: Dims) -> int:
+        """Multiply-accumulates that an implementation executes, where it says that they differ."""
+        chosen = self._scope(operator, scope)
+        counted = chosen.implementations[implementation].counted
+        return counted(d) if counted else chosen.cost(d).macs
+
+    def generated(self, operator: str, d: Dims) -> int:
+        """Count the numbers that a core takes from its generator, for one image."""
+        specs = self._scope(operator, "core").inputs(d).values()
+        return sum(spec.elements for spec in specs if spec.role == "generated")
+
+    def _scope(self, operator: str, scope: str) -> Scope:
+        if operator not in self.operators or scope not in self.operators[operator].scopes:
+            raise SameopError(
+                f"A published figure speaks of {operator}/{scope}, which no page declares: correct the figure."
+            )
+        return self.operators[operator].scopes[scope]
 
 
 @dataclass(frozen=True)
