@@ -53,7 +53,7 @@ def module_reference(
     second_bias [Co·H'·W']; y [B, Co, H', W'] with H' the height and W' the width.
     """
     hidden = torch.einsum("oi,bi->bo", first, x.reshape(len(x), -1)) + first_bias
-    active = torch.relu(hidden) if act == "relu" else hidden * (1 + torch.erf(hidden * 0.5**0.5)) / 2
+    active = torch.relu(hidden) if act == "relu" else F.gelu(hidden)
     outputs = torch.einsum("oi,bi->bo", second, active) + second_bias
     return outputs.reshape(len(x), -1, height, width)
 
