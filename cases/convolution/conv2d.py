@@ -13,7 +13,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness import Cost, Dims, Operator, Spec, Traits, Workload, activation, parameter, taps_in_bounds
+from harness import (
+    Cost,
+    Dims,
+    Operator,
+    Spec,
+    Traits,
+    Workload,
+    activation,
+    parameter,
+    sweep,
+    taps_in_bounds,
+)
 
 from ..workloads import grouped_maps
 
@@ -40,6 +51,13 @@ def reference(x: Tensor, weight: Tensor, stride: int = 1, padding: int | None = 
     grouped = taps.reshape(B, G, C_group, *taps.shape[2:])
     kernels = weight.reshape(G, Co // G, C_group, K, K)
     return torch.einsum("bgchwuv,gocuv->bgohw", grouped, kernels).reshape(B, Co, *taps.shape[2:4])
+
+
+def domain(d: Dims) -> str | None:
+    """Refuse groups of unequal size; kernels may be even, and larger than the map."""
+    if d.C % d.G or d.Co % d.G:
+        return f"{d.G} groups cannot share {d.C} channels and {d.Co} outputs evenly: choose a divisor of both"
+    return None
 
 
 def inputs(d: Dims) -> Mapping[str, Spec]:
@@ -88,6 +106,7 @@ WORKLOADS = [
     Workload("resnext50/stage1_k3", Dims(B=1, C=128, Co=128, H=56, W=56, K=3, G=32), RESNEXT),
     Workload("swin_t/patches", Dims(B=1, C=3, Co=96, H=224, W=224, K=4, G=1, stride=4, padding=0), SWIN),
 ]
+SWEPT = sweep(WORKLOADS[0], K=(1, 3, 5, 7), G=(1, 2, 4, 16, 64))
 
 core = operator.scope(
     "core",
@@ -96,11 +115,13 @@ core = operator.scope(
     output=output,
     cost=cost,
     options=options,
-    workloads=WORKLOADS,
+    domain=domain,
+    workloads=[*WORKLOADS, *SWEPT],
     proof_dims=(
         *grouped_maps(Co=6),
         *grouped_maps(Co=6, stride=2),
         Dims(B=2, C=4, Co=6, H=5, W=9, K=2, G=2, stride=2, padding=0),
+        Dims(B=2, C=4, Co=6, H=3, W=4, K=4, G=2),
     ),
     polynomial=True,
 )
@@ -127,7 +148,7 @@ def unfold(x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
     B, C, H = x.shape[:3]
     Co, C_group, K = weight.shape[:3]
     G = C // C_group
-    columns = F.unfold(x, (K, K), padding=padding, stride=stride).view(B, G, C_group * K * K, -1)
+    columns = F.unfold(x, (K, K), padding=padding, stride=stride).reshape(B, G, C_group * K * K, -1)
     height = (H + 2 * padding - K) // stride + 1
-    kernels = weight.view(G, Co // G, -1).expand(B, -1, -1, -1)
-    return (kernels @ columns).view(B, Co, height, -1)
+    kernels = weight.reshape(G, Co // G, -1).expand(B, -1, -1, -1)
+    return (kernels @ columns).reshape(B, Co, height, -1)

@@ -6,12 +6,24 @@ framework's convolution with as many groups as channels, ``authors`` here; it co
 """
 
 from collections.abc import Mapping
+from itertools import product
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness import Cost, Dims, Operator, Spec, Traits, Workload, activation, parameter, taps_in_bounds
+from harness import (
+    Cost,
+    Dims,
+    Operator,
+    Spec,
+    Traits,
+    Workload,
+    activation,
+    parameter,
+    sweep,
+    taps_in_bounds,
+)
 
 from ..workloads import grouped_maps
 
@@ -32,7 +44,7 @@ def reference(x: Tensor, weight: Tensor, stride: int = 1, padding: int | None = 
     C, K = weight.shape[:2]
     padded = F.pad(x, (K // 2 if padding is None else padding,) * 4)
     taps = padded.unfold(2, K, stride).unfold(3, K, stride)  # [B, C, H', W', K, K]
-    return (taps * weight.view(C, 1, 1, K, K)).sum((-1, -2))
+    return (taps * weight.reshape(C, 1, 1, K, K)).sum((-1, -2))
 
 
 def inputs(d: Dims) -> Mapping[str, Spec]:
@@ -68,15 +80,20 @@ def cost(d: Dims) -> Cost:
     )
 
 
-CONVNEXT = "ConvNeXt-T, Liu et al. 2022, table 9"
+DWNET = (
+    "DWNet-T, Han et al. 2022, arXiv 2106.04263, section 4.1: kernels of 7×7; stages 1 and 4 are ConvNeXt-T's"
+)
 MOBILENET = "MobileNetV2, Sandler et al. 2018, table 2"
 EFFICIENTNET = "EfficientNet-B0, Tan and Le 2019, table 1"
 WORKLOADS = [
-    Workload("convnext_t/stage1_k7", Dims(B=1, C=96, H=56, W=56, K=7), CONVNEXT),
-    Workload("convnext_t/stage4_k7", Dims(B=1, C=768, H=7, W=7, K=7), CONVNEXT),
-    Workload("mobilenet_v2/stage2_k3_down", Dims(B=1, C=96, H=112, W=112, K=3, stride=2), MOBILENET),
-    Workload("efficientnet_b0/stage4_k5_down", Dims(B=1, C=144, H=56, W=56, K=5, stride=2), EFFICIENTNET),
+    Workload("dwnet_t/stage1", Dims(B=1, C=96, H=56, W=56, K=7), DWNET),
+    Workload("dwnet_t/stage2", Dims(B=1, C=192, H=28, W=28, K=7), DWNET),
+    Workload("dwnet_t/stage3", Dims(B=1, C=384, H=14, W=14, K=7), DWNET),
+    Workload("dwnet_t/stage4", Dims(B=1, C=768, H=7, W=7, K=7), DWNET),
+    Workload("mobilenetv2/stage2_k3_down", Dims(B=1, C=96, H=112, W=112, K=3, stride=2), MOBILENET),
+    Workload("efficientnet_b0/stage3_k5_down", Dims(B=1, C=144, H=56, W=56, K=5, stride=2), EFFICIENTNET),
 ]
+SWEPT = sweep(WORKLOADS[0], K=(3, 5, 7, 9, 11))
 
 NO_PRODUCTS = "the taps are multiplied and added elementwise, which product counters do not see"
 core = operator.scope(
@@ -86,11 +103,12 @@ core = operator.scope(
     output=output,
     cost=cost,
     options=options,
-    workloads=WORKLOADS,
+    workloads=[*WORKLOADS, *SWEPT],
     proof_dims=(
         *grouped_maps(),
         *grouped_maps(stride=2),
         Dims(B=2, C=4, H=5, W=9, K=2, stride=2, padding=0),
+        Dims(B=2, C=4, H=3, W=4, K=4),
     ),
     polynomial=True,
     counted=lambda d: 0,
@@ -119,10 +137,10 @@ def unfold(x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
     """Gather the K² taps of every position, then one product of a row and a matrix per channel."""
     B, C, H = x.shape[:3]
     K = weight.shape[-1]
-    columns = F.unfold(x, (K, K), padding=padding, stride=stride).view(B, C, K * K, -1)
+    columns = F.unfold(x, (K, K), padding=padding, stride=stride).reshape(B, C, K * K, -1)
     height = (H + 2 * padding - K) // stride + 1
-    rows = weight.view(C, 1, K * K).expand(B, -1, -1, -1)
-    return (rows @ columns).view(B, C, height, -1)
+    rows = weight.reshape(C, 1, K * K).expand(B, -1, -1, -1)
+    return (rows @ columns).reshape(B, C, height, -1)
 
 
 @core.implementation("shifted", counted=lambda d: 0, counted_because=NO_PRODUCTS)
@@ -133,8 +151,9 @@ def shifted(x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
     padded = F.pad(x, (padding,) * 4)
     height, width = ((size - K) // stride + 1 for size in padded.shape[2:])
     total = x.new_zeros(B, C, height, width)
-    for u in range(K):
-        for v in range(K):
-            rows = padded[:, :, u : u + stride * height : stride]
-            total.addcmul_(rows[..., v : v + stride * width : stride], weight[:, u, v].view(C, 1, 1))
+    # Unbound at once, the taps get their gradients in one tensor; indexed, each would fill one of its own.
+    taps = weight.reshape(C, K * K, 1, 1).unbind(1)
+    for (u, v), tap in zip(product(range(K), range(K)), taps, strict=True):
+        rows = padded[:, :, u : u + stride * height : stride]
+        total.addcmul_(rows[..., v : v + stride * width : stride], tap)
     return total

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness import Cost, Dims, Operator, Spec, Traits, Workload, activation, parameter
+from harness import Cost, Dims, Operator, Spec, Traits, Workload, activation, parameter, sweep
 
 operator = Operator(
     "pointwise_conv2d",
@@ -59,10 +59,11 @@ def cost(d: Dims) -> Cost:
 MOBILENET = "MobileNetV2, Sandler et al. 2018, table 2"
 RESNET = "ResNet-50, He et al. 2016, table 1"
 WORKLOADS = [
-    Workload("mobilenet_v2/stage2_expand", Dims(B=1, C=24, Co=144, H=56, W=56), MOBILENET),
+    Workload("mobilenetv2/stage2_expand", Dims(B=1, C=24, Co=144, H=56, W=56), MOBILENET),
     Workload("resnet50/stage1_reduce", Dims(B=1, C=256, Co=64, H=56, W=56), RESNET),
     Workload("resnet50/stage4_expand", Dims(B=1, C=512, Co=2048, H=7, W=7), RESNET),
 ]
+SWEPT = sweep(WORKLOADS[0], Co=(24, 72, 144, 288))
 
 core = operator.scope(
     "core",
@@ -71,11 +72,12 @@ core = operator.scope(
     output=output,
     cost=cost,
     options=options,
-    workloads=WORKLOADS,
+    workloads=[*WORKLOADS, *SWEPT],
     proof_dims=(
         Dims(B=2, C=3, Co=4, H=7, W=6),
         Dims(B=2, C=4, Co=3, H=1, W=5),
         Dims(B=3, C=3, Co=5, H=6, W=5, stride=2),
+        Dims(B=2, C=1, Co=2, H=3, W=2, stride=4),
     ),
     polynomial=True,
 )
@@ -98,4 +100,4 @@ def channels_last(x: Tensor, weight: Tensor, stride: int) -> Tensor:
 def matmul(x: Tensor, weight: Tensor, stride: int) -> Tensor:
     """Multiply the matrix with each image, flattened to [C, N]."""
     kept = x[:, :, ::stride, ::stride]
-    return (weight.expand(len(x), -1, -1) @ kept.flatten(2)).view(len(x), -1, *kept.shape[2:])
+    return (weight.expand(len(x), -1, -1) @ kept.flatten(2)).reshape(len(x), -1, *kept.shape[2:])
