@@ -6,7 +6,8 @@ Depth-wise Convolution, ICLR 2022 (arXiv 2106.04263), for local attention as a w
 neighbours. Neighbours outside the map take no part in the softmax. The module scales by 1/√D and ends in
 W_o, as Vaswani et al. 2017 and Swin do; the former paper has neither. Two programs that look alike are
 other functions: leaderj1001/Stand-Alone-Self-Attention takes the softmax of q·k channel by channel, padded
-keys included, and neighbourhood attention (SHI-Labs/NATTEN) moves windows at the border inwards.
+keys included, and neighbourhood attention (SHI-Labs/NATTEN) moves windows at the border inwards. A window
+of even side, which has no centre, reaches one further up and left.
 """
 
 import math
@@ -26,9 +27,10 @@ from harness import (
     activation,
     generated,
     parameter,
-    taps_in_bounds,
+    sweep,
 )
 
+from ..involution.involution import taps_inside
 from ..workloads import grouped_maps
 
 operator = Operator(
@@ -44,15 +46,16 @@ operator = Operator(
 
 
 def reference(value: Tensor, attention: Tensor) -> Tensor:
-    """y[b, mD+e, i, j] = Σ_n attention[b, m, i, j, n] · value[b, mD+e, neighbour n of (i, j)].
+    """y[b, mD+e, i, j] = Σ_uv attention[b, m, i, j, uK+v] · value[b, mD+e, i+u−⌊K/2⌋, j+v−⌊K/2⌋].
 
     value [B, C, H, W], zero outside the map; attention [B, M, H, W, K²] over the window in row order;
     y [B, C, H, W], head m owning the channels mD to mD+D−1.
     """
     B, C, H, W = value.shape
     M, K = attention.shape[1], math.isqrt(attention.shape[-1])
-    neighbours = F.unfold(value, K, padding=K // 2).view(B, M, C // M, K * K, H, W)
-    return torch.einsum("bmijn,bmdnij->bmdij", attention, neighbours).reshape(B, C, H, W)
+    padded = F.pad(value, (K // 2, (K - 1) // 2) * 2)
+    neighbours = padded.unfold(2, K, 1).unfold(3, K, 1).reshape(B, M, C // M, H, W, K * K)
+    return torch.einsum("bmijn,bmdijn->bmdij", attention, neighbours).reshape(B, C, H, W)
 
 
 def module_reference(
@@ -60,19 +63,25 @@ def module_reference(
 ) -> Tensor:
     """y[b] = W_o·[a_1; …; a_M] with a_m at (i, j) = Σ_n softmax_n(q_m·k_mn/√D)·v_mn, n in the map.
 
-    x [B, C, H, W]; query, key, value and proj [C, C]; n runs over the K×K window; y [B, C, H, W].
+    x [B, C, H, W]; query, key, value and proj [C, C]; n runs over the K×K window, whose first position is
+    (i−⌊K/2⌋, j−⌊K/2⌋); y [B, C, H, W].
     """
     B, C, H, W = x.shape
     M, K = heads, kernel
     q = torch.einsum("oc,bchw->bohw", query, x).reshape(B, M, C // M, H, W)
-    k, v = (
-        F.unfold(torch.einsum("oc,bchw->bohw", weight, x), K, padding=K // 2).view(B, M, C // M, K * K, H, W)
-        for weight in (key, value)
+    reach = (K // 2, (K - 1) // 2) * 2
+    k, v, inside = (
+        F.pad(maps, reach).unfold(2, K, 1).unfold(3, K, 1).reshape(len(maps), -1, H, W, K * K)
+        for maps in (
+            torch.einsum("oc,bchw->bohw", key, x),
+            torch.einsum("oc,bchw->bohw", value, x),
+            torch.ones_like(x[:1, :1]),
+        )
     )
-    outside = F.unfold(torch.ones_like(x[:1, :1]), K, padding=K // 2).view(K * K, H, W) == 0
-    logits = torch.einsum("bmdij,bmdnij->bmnij", q, k) * (C // M) ** -0.5
-    weights = logits.masked_fill(outside, -torch.inf).softmax(2)
-    mixed = torch.einsum("bmnij,bmdnij->bmdij", weights, v).reshape(B, C, H, W)
+    k, v = (neighbours.reshape(B, M, C // M, H, W, K * K) for neighbours in (k, v))
+    logits = torch.einsum("bmdij,bmdijn->bmijn", q, k) * (C // M) ** -0.5
+    weights = logits.masked_fill(inside == 0, -torch.inf).softmax(-1)
+    mixed = torch.einsum("bmijn,bmdijn->bmdij", weights, v).reshape(B, C, H, W)
     return torch.einsum("oc,bchw->bohw", proj, mixed)
 
 
@@ -101,13 +110,20 @@ def output(d: Dims) -> tuple[int, ...]:
     return d.B, d.C, d.H, d.W
 
 
+def domain(d: Dims) -> str | None:
+    """Say why the formula defines nothing, or return None."""
+    if d.C % d.M:
+        return f"{d.C} channels do not form {d.M} heads of one width: choose M as a divisor of C"
+    return None
+
+
 def cost(d: Dims) -> Cost:
     """K²·C multiply-adds per position."""
     positions = d.B * d.H * d.W
     return Cost(
         params=0,
         macs=positions * d.C * d.K**2,
-        macs_in_bounds=d.B * d.C * taps_in_bounds(d.H, d.K) * taps_in_bounds(d.W, d.K),
+        macs_in_bounds=d.C * pairs(d),
         elements_read=positions * (d.C + d.M * d.K**2),
         elements_written=positions * d.C,
     )
@@ -117,16 +133,20 @@ def module_cost(d: Dims) -> Cost:
     """4C² + 2K²·C multiply-adds per position; softmax: one exp, add and divide, and the scale."""
     positions = d.B * d.H * d.W
     linear = positions * 4 * d.C**2
-    pairs = d.B * taps_in_bounds(d.H, d.K) * taps_in_bounds(d.W, d.K)
     return Cost(
         params=4 * d.C**2,
         macs=linear + 2 * positions * d.K**2 * d.C,
-        macs_in_bounds=linear + 2 * pairs * d.C,
+        macs_in_bounds=linear + 2 * pairs(d) * d.C,
         elements_read=positions * d.C + 4 * d.C**2,
         elements_written=positions * d.C,
-        elementwise=3 * pairs * d.M,
-        transcendental=pairs * d.M,
+        elementwise=3 * pairs(d) * d.M,
+        transcendental=pairs(d) * d.M,
     )
+
+
+def pairs(d: Dims) -> int:
+    """Count the pairs of a position and a neighbour in the map."""
+    return int(d.B * sum(taps_inside(d.H, d.K)) * sum(taps_inside(d.W, d.K)))
 
 
 def counted_linear(d: Dims) -> int:
@@ -136,12 +156,20 @@ def counted_linear(d: Dims) -> int:
 
 SWIN = "Swin-T with sliding windows, Liu et al. 2021, arXiv 2103.14030, table 5; windows of 7×7"
 SASA = "ResNet-50 of attention, Ramachandran et al. 2019, section 4.1: windows of 7×7, 8 heads"
-WORKLOADS = [
+NETWORK = [
     Workload("swin_t/stage1_k7", Dims(B=1, C=96, H=56, W=56, K=7, M=3), SWIN),
     Workload("sasa50/stage2", Dims(B=1, C=128, H=28, W=28, K=7, M=8), SASA),
     Workload("sasa50/stage3", Dims(B=1, C=256, H=14, W=14, K=7, M=8), SASA),
     Workload("sasa50/stage4", Dims(B=1, C=512, H=7, W=7, K=7, M=8), SASA),
 ]
+# Heads of all channels, of more and fewer than 16, and of one channel.
+WORKLOADS = [*NETWORK, *sweep(NETWORK[1], K=(3, 5, 7, 9, 11), M=(1, 4, 8, 32, 128), H=(7, 14, 28, 56))]
+PROOF_DIMS = (
+    *grouped_maps(M=2),
+    Dims(B=2, C=6, H=5, W=8, K=2, M=3),
+    Dims(B=2, C=3, H=3, W=6, K=4, M=1),
+    Dims(B=2, C=3, H=4, W=2, K=3, M=3),
+)
 
 core = operator.scope(
     "core",
@@ -149,8 +177,9 @@ core = operator.scope(
     inputs=inputs,
     output=output,
     cost=cost,
+    domain=domain,
     workloads=WORKLOADS,
-    proof_dims=grouped_maps(M=2),
+    proof_dims=PROOF_DIMS,
     polynomial=True,
 )
 module = operator.scope(
@@ -160,9 +189,21 @@ module = operator.scope(
     output=output,
     cost=module_cost,
     options=lambda d: {"heads": d.M, "kernel": d.K},
+    domain=domain,
     workloads=WORKLOADS,
-    proof_dims=grouped_maps(M=2),
+    proof_dims=PROOF_DIMS,
 )
+
+
+@core.generator(inputs=lambda d: {"query": parameter(d.C, d.C), "key": parameter(d.C, d.C)})
+def linear_logits(d: Dims, x: Tensor, query: Tensor, key: Tensor) -> Mapping[str, Tensor]:
+    """The logits of linear queries and keys at a position and its neighbours, zero outside the map."""
+    q, k = (torch.einsum("oc,bchw->bohw", weight, x) for weight in (query, key))
+    padded = F.pad(k, (d.K // 2, (d.K - 1) // 2) * 2)
+    neighbours = padded.unfold(2, d.K, 1).unfold(3, d.K, 1).reshape(d.B, d.M, -1, d.H, d.W, d.K**2)
+    queries = q.reshape(d.B, d.M, -1, d.H, d.W)
+    return {"attention": torch.einsum("bmdij,bmdijn->bmijn", queries, neighbours)}
+
 
 ELEMENTWISE = "neighbours are multiplied and added elementwise, which product counters do not see"
 
@@ -173,7 +214,7 @@ def unfold(value: Tensor, attention: Tensor) -> Tensor:
     B, C, H, W = value.shape
     M, K = attention.shape[1], math.isqrt(attention.shape[-1])
     neighbours = gather(value, K, M)
-    weights = attention.view(B, M, 1, H, W, K, K)
+    weights = attention.reshape(B, M, 1, H, W, K, K)
     return (neighbours * weights).sum((-1, -2)).view(B, C, H, W)
 
 
@@ -221,14 +262,14 @@ def project(x: Tensor, *weights: Tensor) -> list[Tensor]:
 def gather(maps: Tensor, K: int, M: int) -> Tensor:
     """View all neighbours of every position, [B, M, D, H, W, K, K], zero outside the map."""
     B, C, H, W = maps.shape
-    padded = F.pad(maps, (K // 2,) * 4)
+    padded = F.pad(maps, (K // 2, (K - 1) // 2) * 2)
     return padded.unfold(2, K, 1).unfold(3, K, 1).view(B, M, C // M, H, W, K, K)
 
 
 def shifts(maps: Tensor, M: int, K: int) -> list[Tensor]:
     """View the map shifted to every neighbour in row order, each [B, M, D, H, W], zero outside the map."""
     B, C, H, W = maps.shape
-    padded = F.pad(maps, (K // 2,) * 4).view(B, M, C // M, H + K - 1, W + K - 1)
+    padded = F.pad(maps, (K // 2, (K - 1) // 2) * 2).view(B, M, C // M, H + K - 1, W + K - 1)
     return [padded[..., u : u + H, v : v + W] for u in range(K) for v in range(K)]
 
 
