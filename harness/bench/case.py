@@ -16,6 +16,9 @@ from harness.paper.record import CaseId
 Preset = Literal["quick", "standard", "full"]
 PRESETS: tuple[Preset, ...] = ("quick", "standard", "full")
 DEVICES = ("cpu", "cuda", "all")
+# About as many cases as fit in three minutes on two cores, claims included.
+_QUICK_CASES = 60
+_BRIEF = "of so many operators (fewer with --bench-operator) quick takes"
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,14 @@ class Selection:
 
 @dataclass
 class Plan:
-    """The cases of a run in order, and what it leaves out with a reason each."""
+    """The cases of a run in order, and what it leaves out with a reason each.
+
+    brief: whether so much was selected that quick must leave forms and scopes out to stay quick.
+    """
 
     cases: list[Case] = field(default_factory=list)
     left_out: list[dict[str, str]] = field(default_factory=list)
+    brief: bool = False
 
     def leave_out(self, what: str, reason: str) -> None:
         """Note something that will not be measured; each pair once."""
@@ -69,21 +76,28 @@ class Plan:
 
 def plan_cases(catalogue: Catalogue, selection: Selection) -> Plan:
     """List what to measure. Raises :class:`NothingToMeasureError` where that is nothing."""
-    plan = Plan()
-    operators = catalogue.operators_like(selection.operator)
-    for device in _devices(selection.device, plan):
-        if selection.network:
-            plan.cases.extend(_layers_of(selection, operators, device, catalogue, plan))
-            continue
-        for operator in operators:
-            for scope in operator.scopes.values():
-                plan.cases.extend(_cases_of(operator, scope, device, selection.preset, catalogue, plan))
+    plan = _planned(catalogue, selection, brief=False)
+    if selection.preset == "quick" and len(plan.cases) > _QUICK_CASES:
+        plan = _planned(catalogue, selection, brief=True)
     if not plan.cases:
         reasons = dict.fromkeys(entry["reason"] for entry in plan.left_out)
         raise NothingToMeasureError(
             f"No case is left for {selection.operator!r} on {selection.device} with the preset "
             f"{selection.preset}: {'; '.join(reasons)}."
         )
+    return plan
+
+
+def _planned(catalogue: Catalogue, selection: Selection, brief: bool) -> Plan:
+    plan = Plan(brief=brief)
+    operators = catalogue.operators_like(selection.operator)
+    for device in _devices(selection.device, plan):
+        if selection.network:
+            plan.cases.extend(_layers_of(selection, operators, device, catalogue, plan))
+            continue
+        for operator in operators:
+            for scope in _scopes(operator, catalogue, plan):
+                plan.cases.extend(_cases_of(operator, scope, device, selection.preset, catalogue, plan))
     return plan
 
 
@@ -110,6 +124,8 @@ def _cases_of(
         for implementation in scope.implementations.values():
             name = f"{where}/{implementation.name}/{workload.name}"
             reason = _unsupported(scope, implementation, workload, device, preset)
+            if reason is None and plan.brief:
+                reason = _left_to_longer_runs(scope, implementation, workload, catalogue)
             if reason:
                 plan.leave_out(f"{name} on {device}", reason)
                 continue
@@ -138,6 +154,27 @@ def _layers_of(
         for dtype in _dtypes(selection.preset):
             for direction in _directions(selection.preset, plan):
                 yield Case(scope, implementation, workload, dtype, device, direction)
+
+
+def _scopes(operator: Operator, catalogue: Catalogue, plan: Plan) -> list[Scope]:
+    """List the scopes; a brief plan takes those in which operators meet, or else what papers count."""
+    scopes = list(operator.scopes.values())
+    if not plan.brief:
+        return scopes
+    meeting = [scope for scope in scopes if _meets(scope, catalogue)]
+    chosen = meeting or [operator.scopes.get("module") or scopes[0]]
+    for scope in scopes:
+        if scope not in chosen:
+            plan.leave_out(f"{operator.name}/{scope.name}", f"{_BRIEF} one scope where no comparison asks")
+    return chosen
+
+
+def _meets(scope: Scope, catalogue: Catalogue) -> bool:
+    """Tell whether a scope takes part in a comparison."""
+    return any(
+        comparison.scope == scope.name and scope.operator.name in comparison.operators
+        for comparison in catalogue.comparisons.values()
+    )
 
 
 def _workloads(
@@ -184,6 +221,17 @@ def _is_shown_in_quick(scope: Scope, implementation: Implementation) -> bool:
     names = {"reference", "authors"}
     preferred = [found.name for found in scope.implementations.values() if found.preferred]
     return implementation.name in names or implementation.name in preferred
+
+
+def _left_to_longer_runs(
+    scope: Scope, implementation: Implementation, workload: Workload, catalogue: Catalogue
+) -> str | None:
+    """Say why a brief plan leaves an implementation out, or return None."""
+    if implementation is scope.best_eager(workload.dims):
+        return None
+    if implementation.name == "authors" and _meets(scope, catalogue):
+        return None
+    return f"{_BRIEF} the best eager form, and the authors' way where operators meet"
 
 
 def _dtypes(preset: Preset) -> tuple[str, ...]:

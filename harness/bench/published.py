@@ -65,7 +65,7 @@ class Books:
     def _scope(self, operator: str, scope: str) -> Scope:
         if operator not in self.operators or scope not in self.operators[operator].scopes:
             raise SameopError(
-                f"A published figure speaks of {operator}/{scope}, which no page declares: correct the figure."
+                f"A figure speaks of {operator}/{scope}, which no page declares: correct the figure."
             )
         return self.operators[operator].scopes[scope]
 

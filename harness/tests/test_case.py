@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from harness.tests.specimens import mixing, polynomial
 
 SHARED = Workload("shared/one", Dims(B=1, C=2, H=3, W=4), "where operators meet")
 EAGER = "quick takes the reference, the authors' way and the best eager form"
+BRIEF = "of so many operators (fewer with --bench-operator) quick takes"
 
 
 @pytest.fixture
@@ -75,6 +77,51 @@ def test_quick_takes_the_forms_that_people_compare(catalogue: Catalogue) -> None
         "tiny/core/authors/tiny-one/float32/cpu/forward",
         "tiny/core/shifted/tiny-one/float32/cpu/forward",
     ]
+
+
+@pytest.fixture
+def crowd(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let two cases be more than quick has time for."""
+    monkeypatch.setattr(case_module, "_QUICK_CASES", 2)
+
+
+@pytest.mark.usefixtures("without_cuda", "crowd")
+def test_quick_takes_the_best_form_of_many(catalogue: Catalogue) -> None:
+    """Where too much is selected for three minutes, the best form stands for its operator."""
+    plan = plan_cases(catalogue, Selection())
+    assert ids(plan) == ["tiny/core/shifted/tiny-one/float32/cpu/forward"]
+    reason = f"{BRIEF} the best eager form, and the authors' way where operators meet"
+    assert reasons(plan)["tiny/core/authors/tiny/one on cpu"] == reason
+    assert reasons(plan)["tiny/core/reference/tiny/one on cpu"] == reason
+
+
+@pytest.mark.usefixtures("without_cuda", "crowd")
+def test_quick_takes_the_authors_way_where_operators_meet(scope: Scope, catalogue: Catalogue) -> None:
+    """A comparison shows what a user of the released code gets."""
+    catalogue.comparisons["meeting"] = Comparison("meeting", "core", ("tiny",), scope.workloads[0], "input")
+    assert ids(plan_cases(catalogue, Selection())) == [
+        "tiny/core/authors/tiny-one/float32/cpu/forward",
+        "tiny/core/shifted/tiny-one/float32/cpu/forward",
+    ]
+
+
+@pytest.mark.usefixtures("without_cuda", "crowd")
+def test_quick_takes_the_module_of_many_unless_a_comparison_asks(catalogue: Catalogue, scope: Scope) -> None:
+    """One scope an operator, and those in which it meets others."""
+    module = replace(scope, name="module")
+    scope.operator.scopes["module"] = module
+    plan = plan_cases(catalogue, Selection())
+    assert ids(plan) == ["tiny/module/shifted/tiny-one/float32/cpu/forward"]
+    assert reasons(plan)["tiny/core"] == f"{BRIEF} one scope where no comparison asks"
+    catalogue.comparisons["meeting"] = Comparison("meeting", "core", ("tiny",), scope.workloads[0], "input")
+    assert {case.scope.name for case in plan_cases(catalogue, Selection()).cases} == {"core"}
+
+
+@pytest.mark.usefixtures("without_cuda", "crowd")
+def test_standard_is_never_brief(catalogue: Catalogue) -> None:
+    """Only quick promises to be over soon."""
+    names = {case.implementation.name for case in plan_cases(catalogue, Selection(preset="standard")).cases}
+    assert {"reference", "authors", "unfold", "shifted"} <= names
 
 
 @pytest.mark.usefixtures("without_cuda")
