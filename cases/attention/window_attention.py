@@ -2,10 +2,11 @@
 
 Liu et al., Swin Transformer: Hierarchical Vision Transformer using Shifted Windows, ICCV 2021
 (arXiv 2103.14030), eq. (4), called W-MSA there; the paper's window side M is S here, its heads are M.
-This page is the regular partition. The released code (microsoft/Swin-Transformer) shifts every other
-layer's partition by ⌊S/2⌋ and then masks with −100 instead of −∞; the shift is left out here. Swin
-keeps its maps as [B, H·W, C]; here every implementation starts from [B, C, H, W] like all other
-operators and pays for the way there and back.
+This page is the regular partition; ``shifted_window_attention`` has the shifted one of every other layer.
+The released code (microsoft/Swin-Transformer) keeps its maps as [B, H·W, C]; here every implementation
+starts from [B, C, H, W] like all other operators and pays for the way there and back. ``position="none"``
+leaves out the table of position biases, as Twins does (Chu et al. 2021, arXiv 2104.13840, called LSA there).
+With one head all channels share their weights, with C heads each channel has weights of its own.
 """
 
 import math
@@ -19,13 +20,13 @@ from harness import (
     Cost,
     Dims,
     Operator,
-    SameopError,
     Spec,
     Traits,
     Workload,
     activation,
     generated,
     parameter,
+    sweep,
 )
 
 from ..workloads import windowed_maps
@@ -57,9 +58,9 @@ def module_reference(
     x: Tensor,
     qkv: Tensor,
     qkv_bias: Tensor,
-    table: Tensor,
     proj: Tensor,
     proj_bias: Tensor,
+    table: Tensor | None = None,
     *,
     heads: int,
     window: int,
@@ -67,17 +68,19 @@ def module_reference(
     """y[b] = W_o·[a_1; …; a_M] + b_o with a_m = softmax(q_m·k_m/√D + table[offset, m])·v_m, per window.
 
     x [B, C, H, W]; qkv [3C, C] with qkv_bias [3C], ordered q, k, v and by heads within each;
-    table [(2S−1)², M] by the offset of the query from the key, rows first; proj [C, C]; y [B, C, H, W].
+    table [(2S−1)², M], which may be absent, by the offset of the query from the key, rows first; proj [C, C]
+    with proj_bias [C]; y [B, C, H, W].
     """
     B, C, H, W = x.shape
     M, S = heads, window
     projected = torch.einsum("oc,bchw->bohw", qkv, x) + qkv_bias[:, None, None]
     q, k, v = projected.reshape(B, 3, M, C // M, H // S, S, W // S, S).unbind(1)
-    steps = torch.arange(S, device=x.device)
-    offsets = steps[:, None] - steps + S - 1
-    rows = offsets[:, None, :, None] * (2 * S - 1) + offsets[:, None, :]
     logits = torch.einsum("bmdhiwj,bmdhkwl->bhwmijkl", q, k) * (C // M) ** -0.5
-    logits = logits + table[rows].permute(4, 0, 1, 2, 3)
+    if table is not None:
+        steps = torch.arange(S, device=x.device)
+        offsets = steps[:, None] - steps + S - 1
+        rows = offsets[:, None, :, None] * (2 * S - 1) + offsets[:, None, :]
+        logits = logits + table[rows].permute(4, 0, 1, 2, 3)
     weights = logits.flatten(-2).softmax(-1).reshape(logits.shape)
     mixed = torch.einsum("bhwmijkl,bmdhkwl->bmdhiwj", weights, v).reshape(B, C, H, W)
     return torch.einsum("oc,bchw->bohw", proj, mixed) + proj_bias[:, None, None]
@@ -85,28 +88,47 @@ def module_reference(
 
 def inputs(d: Dims) -> Mapping[str, Spec]:
     """Shapes of the core's inputs."""
+    windows = d.H // d.S * (d.W // d.S)
     return {
         "value": activation(d.B, d.C, d.H, d.W),
-        "attention": generated(d.B, windows_in(d), d.M, d.S**2, d.S**2, softmax=-1),
+        "attention": generated(d.B, windows, d.M, d.S**2, d.S**2, softmax=-1),
     }
 
 
 def module_inputs(d: Dims) -> Mapping[str, Spec]:
     """Shapes of the module's inputs."""
-    windows_in(d)
-    return {
+    inputs = {
         "x": activation(d.B, d.C, d.H, d.W),
         "qkv": parameter(3 * d.C, d.C, fan_in=d.C),
         "qkv_bias": parameter(3 * d.C),
-        "table": parameter((2 * d.S - 1) ** 2, d.M),
         "proj": parameter(d.C, d.C, fan_in=d.C),
         "proj_bias": parameter(d.C),
     }
+    return {**inputs, "table": parameter((2 * d.S - 1) ** 2, d.M)} if has_table(d) else inputs
 
 
 def output(d: Dims) -> tuple[int, ...]:
     """Shape of the output, of the core and of the module."""
     return d.B, d.C, d.H, d.W
+
+
+def domain(d: Dims) -> str | None:
+    """Say why the formula defines nothing, or return None."""
+    if d.C % d.M:
+        return f"{d.C} channels do not form {d.M} heads of one width: choose M as a divisor of C"
+    if d.H % d.S or d.W % d.S:
+        return (
+            f"windows of {d.S}×{d.S} do not tile a map of {d.H}×{d.W}: choose H and W as multiples of S, or "
+            "pad the map before"
+        )
+    if d.get("position", "table") not in ("table", "none"):
+        return f"no position term is called {d.position!r}: name 'table' or 'none'"
+    return None
+
+
+def has_table(d: Dims) -> bool:
+    """Tell whether the module adds biases by position; it does unless the workload says ``none``."""
+    return bool(d.get("position", "table") == "table")
 
 
 def cost(d: Dims) -> Cost:
@@ -123,25 +145,37 @@ def cost(d: Dims) -> Cost:
 def module_cost(d: Dims) -> Cost:
     """4C² + 2S²·C multiply-adds per position, as the authors count; softmax: one exp, add and divide."""
     positions = d.B * d.H * d.W
-    params = 4 * d.C**2 + 4 * d.C + (2 * d.S - 1) ** 2 * d.M
+    table = (2 * d.S - 1) ** 2 * d.M if has_table(d) else 0
+    params = 4 * d.C**2 + 4 * d.C + table
     weights = positions * d.M * d.S**2
     return Cost(
         params=params,
         macs=positions * (4 * d.C**2 + 2 * d.S**2 * d.C),
         elements_read=positions * d.C + params,
         elements_written=positions * d.C,
-        elementwise=4 * weights + 4 * positions * d.C,
+        # Scale, position bias, sum and division of every weight; the biases of four layers.
+        elementwise=(4 if table else 3) * weights + 4 * positions * d.C,
         transcendental=weights,
     )
 
 
 SWIN = "Swin-T, Liu et al. 2021, table 7: windows of 7×7, 32 channels per head"
-WORKLOADS = [
+TWINS = "Twins-SVT-S as released (Meituan-AutoML/Twins), first stage: windows of 7×7 without position biases"
+NETWORK = [
     Workload("swin_t/stage1", Dims(B=1, C=96, H=56, W=56, S=7, M=3), SWIN),
     Workload("swin_t/stage2", Dims(B=1, C=192, H=28, W=28, S=7, M=6), SWIN),
     Workload("swin_t/stage3", Dims(B=1, C=384, H=14, W=14, S=7, M=12), SWIN),
     Workload("swin_t/stage4", Dims(B=1, C=768, H=7, W=7, S=7, M=24), SWIN),
+    Workload("twins_svt_s/stage1", Dims(B=1, C=64, H=56, W=56, S=7, M=2, position="none"), TWINS),
 ]
+# Windows of all sizes that tile the map; weights shared by all channels, by a head's, and by none.
+WORKLOADS = [*NETWORK, *sweep(NETWORK[1], S=(2, 4, 7, 14, 28), M=(1, 3, 6, 24, 192), H=(7, 14, 28, 56, 112))]
+PROOF_DIMS = (
+    *windowed_maps(),
+    Dims(B=2, C=3, H=4, W=2, S=2, M=1),
+    Dims(B=2, C=3, H=3, W=6, S=3, M=3),
+    Dims(B=2, C=4, H=2, W=3, S=1, M=2),
+)
 
 core = operator.scope(
     "core",
@@ -149,8 +183,9 @@ core = operator.scope(
     inputs=inputs,
     output=output,
     cost=cost,
+    domain=domain,
     workloads=WORKLOADS,
-    proof_dims=windowed_maps(),
+    proof_dims=PROOF_DIMS,
     polynomial=True,
 )
 module = operator.scope(
@@ -160,9 +195,21 @@ module = operator.scope(
     output=output,
     cost=module_cost,
     options=lambda d: {"heads": d.M, "window": d.S},
+    domain=domain,
     workloads=WORKLOADS,
-    proof_dims=windowed_maps(),
+    proof_dims=(*PROOF_DIMS, Dims(B=2, C=4, H=4, W=6, S=2, M=2, position="none")),
 )
+
+
+@core.generator(inputs=lambda d: {"query": parameter(d.C, d.C), "key": parameter(d.C, d.C)})
+def linear_logits(d: Dims, x: Tensor, query: Tensor, key: Tensor) -> Mapping[str, Tensor]:
+    """The logits of linear queries and keys at any two positions of a window."""
+    q, k = (
+        torch.einsum("oc,bchw->bohw", weight, x).reshape(d.B, d.M, -1, d.H // d.S, d.S, d.W // d.S, d.S)
+        for weight in (query, key)
+    )
+    logits = torch.einsum("bmdhiwj,bmdhkwl->bhwmijkl", q, k)
+    return {"attention": logits.reshape(d.B, -1, d.M, d.S**2, d.S**2)}
 
 
 @core.implementation("authors", preferred=True)
@@ -178,9 +225,9 @@ def module_authors(
     x: Tensor,
     qkv: Tensor,
     qkv_bias: Tensor,
-    table: Tensor,
     proj: Tensor,
     proj_bias: Tensor,
+    table: Tensor | None = None,
     *,
     heads: int,
     window: int,
@@ -188,7 +235,9 @@ def module_authors(
     """Cut into windows, then linear layers and two products of matrices, as Swin does."""
     tokens = F.linear(cut(x, window), qkv, qkv_bias)
     q, k, v = (split_heads(part, heads) for part in tokens.chunk(3, dim=-1))
-    logits = q * q.shape[-1] ** -0.5 @ k.mT + position_bias(table, window)
+    logits = q * q.shape[-1] ** -0.5 @ k.mT
+    if table is not None:
+        logits = logits + position_bias(table, window)
     return put_back(F.linear(merge_heads(logits.softmax(-1) @ v), proj, proj_bias), x)
 
 
@@ -202,9 +251,9 @@ def sdpa(
     x: Tensor,
     qkv: Tensor,
     qkv_bias: Tensor,
-    table: Tensor,
     proj: Tensor,
     proj_bias: Tensor,
+    table: Tensor | None = None,
     *,
     heads: int,
     window: int,
@@ -213,18 +262,9 @@ def sdpa(
     tokens = F.linear(cut(x, window), qkv, qkv_bias)
     q, k, v = (split_heads(part, heads) for part in tokens.chunk(3, dim=-1))
     # With four dimensions the mask is taken by the fused kernel, with three only by the slow path.
-    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=position_bias(table, window).unsqueeze(0))
+    mask = None if table is None else position_bias(table, window).unsqueeze(0)
+    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     return put_back(F.linear(merge_heads(mixed), proj, proj_bias), x)
-
-
-def windows_in(d: Dims) -> int:
-    """Count the windows of a map, or raise :class:`SameopError` where they do not tile it."""
-    if d.H % d.S or d.W % d.S:
-        raise SameopError(
-            f"Window attention was asked for a {d.H}×{d.W} map in windows of {d.S}×{d.S}, which do not tile "
-            "it: choose H and W as multiples of S, or pad the map before."
-        )
-    return int(d.H // d.S * (d.W // d.S))
 
 
 def cut(maps: Tensor, side: int) -> Tensor:
@@ -238,7 +278,7 @@ def put_back(tokens: Tensor, like: Tensor) -> Tensor:
     """Put windows of tokens [windows of all images, S², C] back into a map shaped ``like`` [B, C, H, W]."""
     B, C, H, W = like.shape
     side = math.isqrt(tokens.shape[1])
-    windows = tokens.view(B, H // side, W // side, side, side, C)
+    windows = tokens.reshape(B, H // side, W // side, side, side, C)
     return windows.permute(0, 5, 1, 3, 2, 4).reshape(B, C, H, W)
 
 
