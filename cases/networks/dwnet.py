@@ -11,7 +11,8 @@ from torch import Tensor
 
 from harness import Blueprint, Network
 
-from .parts import add, batch_norm, classifier, conv, conv_norm, layer_norm
+from .parts import BATCH_NORM, BIAS, LAYER_NORM, add, batch_norm, classifier, conv, conv_norm, layer_norm
+from .printed import elementwise, printed_macs, printed_params
 from .swin import SIZES, merge, mlp, patches
 
 SOURCE = "Han et al. 2022, ICLR, arXiv 2106.04263, section 4.1"
@@ -59,4 +60,32 @@ NETWORKS = [
     Network(f"{kind}_{size}", SOURCE, partial(dwnet, kind=kind, width=SIZES[size][0], depths=SIZES[size][1]))
     for kind in MIXING
     for size in ("t", "b")
+]
+
+README = "Atten4Vis/DemystifyLocalViT, README.md"
+PRINTED = {
+    "dwnet_t": ("24 M", "3.8 G"),
+    "ddwnet_t": ("51 M", "3.8 G"),
+    "dwnet_b": ("74 M", "12.9 G"),
+    "ddwnet_b": ("162 M", "13.0 G"),
+}
+FIGURES = [
+    figure
+    for name, (params, macs) in PRINTED.items()
+    for figure in (
+        printed_params(name, params, README),
+        printed_macs(
+            name,
+            macs,
+            README,
+            elementwise(name, "batch norms, two operations an element", BATCH_NORM),
+            elementwise(name, "layer norms, five operations an element", LAYER_NORM),
+            elementwise(name, "biases", BIAS),
+        ),
+    )
+]
+PAPER = "Han et al. 2022, ICLR, arXiv 2106.04263, table 2"
+REPORTED = [
+    printed_params("iddwnet_t", "26 M", PAPER, verified=False),
+    printed_macs("iddwnet_t", "4.4 G", PAPER, verified=False),
 ]

@@ -15,6 +15,7 @@ from harness import Blueprint, Network
 
 from .mobilenetv2 import mobilenet
 from .parts import add, batch_norm, classifier, conv_norm
+from .printed import printed_macs, printed_params
 from .resnet import DEPTHS, stages, stem
 
 SOURCE = "Chen et al. 2020, CVPR, arXiv 1912.03458, section 4"
@@ -83,4 +84,11 @@ NETWORKS = [
     Network("dy_mobilenetv2", SOURCE, partial(mobilenet, width=1.0, layer=pointwise_dynamic)),
     Network("dy_resnet18", SOURCE, partial(resnet, depth=18)),
     Network("dy_resnet50", SOURCE, partial(resnet, depth=50)),
+]
+
+PAPER = "Chen et al. 2020, CVPR, arXiv 1912.03458, tables 1 and 3"
+FIGURES = [
+    printed_params("dy_mobilenetv2", "11.1 M", PAPER, verified=False),
+    printed_macs("dy_mobilenetv2", "312.9 M", PAPER, verified=False),
+    printed_params("dy_resnet18", "42.7 M", PAPER, verified=False),
 ]

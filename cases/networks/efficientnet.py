@@ -72,7 +72,7 @@ def efficientnet(net: Blueprint, experts: int = 0, depth: float = 1.0) -> None:
     x = conv_norm(net, "stem", net.input(3, 224, 224), 32, 3, 2)
     for place, (expansion, Co, blocks, K, stride) in enumerate(STAGES):
         mixed = experts if place >= len(STAGES) - EXPERT_STAGES else 0
-        with net.stage(f"stage{place + 1}"):
+        with net.stage(f"stage{place + 2}"):
             for index in range(math.ceil(depth * blocks)):
                 x = block(net, x, expansion, Co, K, 1 if index else stride, mixed)
     with net.stage("head"):

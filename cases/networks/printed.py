@@ -1,6 +1,8 @@
-"""Figures that sources print of whole networks."""
+"""Figures that sources print of whole networks, and terms that close a gap."""
 
-from harness import Figure, Term
+from functools import partial
+
+from harness import Books, Figure, Term
 
 
 def printed_params(network: str, printed: str, source: str, *terms: Term, verified: bool = True) -> Figure:
@@ -27,3 +29,12 @@ def printed_macs(network: str, printed: str, source: str, *terms: Term, verified
         terms,
         verified=verified,
     )
+
+
+def elementwise(network: str, reason: str, *kinds: str) -> Term:
+    """Return the term of a source that counts elementwise operations of these kinds of layers."""
+    return Term(reason, partial(_elementwise, network=network, kinds=kinds))
+
+
+def _elementwise(books: Books, network: str, kinds: tuple[str, ...]) -> int:
+    return sum(books.network(network).elementwise_of(kind) for kind in kinds)

@@ -10,9 +10,11 @@ from typing import Any
 
 from torch import Tensor
 
-from harness import Blueprint, Network
+from harness import Blueprint, Books, Network, Term
 
 from .parts import (
+    ACTIVATION,
+    BATCH_NORM,
     add,
     batch_norm,
     classifier,
@@ -20,6 +22,7 @@ from .parts import (
     conv_norm,
     max_pool,
 )
+from .printed import elementwise, printed_macs, printed_params
 from .resnet import shortcut, stages
 
 SOURCE = "Li et al. 2021, CVPR, arXiv 2103.06255, section 4.1"
@@ -50,3 +53,36 @@ def rednet(net: Blueprint, depths: tuple[int, ...]) -> None:
 
 
 NETWORKS = [Network(f"rednet{depth}", SOURCE, partial(rednet, depths=DEPTHS[depth])) for depth in DEPTHS]
+
+
+def wider_stem(books: Books, quantity: str) -> int:
+    """Count what the stem's involution has more of with K = 7 in place of 3."""
+    count = {"params": books.params, "macs": books.macs}[quantity]
+    wide, narrow = (count("involution", "module", B=1, C=32, H=112, W=112, K=K, G=2, R=4) for K in (7, 3))
+    return wide - narrow
+
+
+README = "d-li14/involution, README.md"
+WIDE = "the stem's involution with K = 7, where the released code has K = 3"
+FIGURES = [
+    figure
+    for depth, (params, macs) in {
+        26: ("9.23 M", "1.73 G"),
+        38: ("12.39 M", "2.22 G"),
+        50: ("15.54 M", "2.71 G"),
+        101: ("25.65 M", "4.74 G"),
+        152: ("33.99 M", "6.79 G"),
+    }.items()
+    for figure in (
+        printed_params(f"rednet{depth}", params, README, Term(WIDE, partial(wider_stem, quantity="params"))),
+        printed_macs(
+            f"rednet{depth}",
+            macs,
+            README,
+            Term(WIDE, partial(wider_stem, quantity="macs")),
+            elementwise(f"rednet{depth}", "batch norm, two operations an element", BATCH_NORM),
+            elementwise(f"rednet{depth}", "ReLU, one operation an element", ACTIVATION),
+            elementwise(f"rednet{depth}", "norm, ReLU, pooling and biases of the generators", "involution"),
+        ),
+    )
+]

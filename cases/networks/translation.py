@@ -10,9 +10,10 @@ from functools import partial
 
 from torch import Tensor
 
-from harness import Blueprint, Network
+from harness import Blueprint, Network, Term
 
 from .parts import activate, add, layer_norm, linear
+from .printed import printed_params
 
 TRANSFORMER = "Vaswani et al. 2017, NeurIPS, arXiv 1706.03762, table 3"
 WU = "Wu et al. 2019, ICLR, arXiv 1901.10430, section 4"
@@ -104,5 +105,20 @@ NETWORKS = [
         WU,
         partial(convolutional, operator="dynamic_conv1d", glu=False),
         note=WITHOUT,
+    ),
+]
+
+PAPER = "Wu et al. 2019, ICLR, arXiv 1901.10430, tables 1 and 3"
+FIGURES = [
+    printed_params("transformer_wmt_big", "210 M", PAPER, verified=False),
+    printed_params("lightconv_wmt_big_no_glu", "195 M", PAPER, verified=False),
+    printed_params("dynamicconv_wmt_big_no_glu", "200 M", PAPER, verified=False),
+    printed_params("dynamicconv_wmt_big", "213 M", PAPER, verified=False),
+    printed_params(
+        "lightconv_wmt_big",
+        "202 M",
+        PAPER,
+        Term("gated linear units in the encoder alone", lambda _: -len(DECODER) * (WIDTH**2 + WIDTH)),
+        verified=False,
     ),
 ]

@@ -12,6 +12,7 @@ from harness import Blueprint, Network
 
 from .mixers import mix
 from .parts import add, classifier, conv, layer_norm, linear
+from .printed import printed_macs, printed_params
 from .swin import mlp
 
 SOURCE = "Chu et al. 2021, NeurIPS, arXiv 2104.13840, table 7"
@@ -58,3 +59,5 @@ def twins(net: Blueprint) -> None:
 
 
 NETWORKS = [Network("twins_svt_s", SOURCE, twins, mixes=True)]
+README = "Meituan-AutoML/Twins, README.md"
+FIGURES = [printed_params("twins_svt_s", "24 M", README), printed_macs("twins_svt_s", "2.8 G", README)]

@@ -14,6 +14,7 @@ from harness import Blueprint, Network
 
 from .mixers import mix
 from .parts import activate, add, conv, conv_norm, layer_norm, linear
+from .printed import printed_params
 
 SOURCE = "Yuan et al. 2021, arXiv 2106.13112, table 2"
 # Layers of outlook and of self-attention; channels and heads of the former, twice as many in the latter.
@@ -79,3 +80,5 @@ NETWORKS = [
     )
     for name, size in SIZES.items()
 ]
+README = "sail-sg/volo, README.md"
+FIGURES = [printed_params("volo_d1", "27 M", README), printed_params("volo_d2", "59 M", README)]
