@@ -157,7 +157,7 @@ def counted_linear(d: Dims) -> int:
 SWIN = "Swin-T with sliding windows, Liu et al. 2021, arXiv 2103.14030, table 5; windows of 7×7"
 SASA = "ResNet-50 of attention, Ramachandran et al. 2019, section 4.1: windows of 7×7, 8 heads"
 NETWORK = [
-    Workload("swin_t/stage1_k7", Dims(B=1, C=96, H=56, W=56, K=7, M=3), SWIN),
+    Workload("swin_t/stage1", Dims(B=1, C=96, H=56, W=56, K=7, M=3), SWIN),
     Workload("sasa50/stage2", Dims(B=1, C=128, H=28, W=28, K=7, M=8), SASA),
     Workload("sasa50/stage3", Dims(B=1, C=256, H=14, W=14, K=7, M=8), SASA),
     Workload("sasa50/stage4", Dims(B=1, C=512, H=7, W=7, K=7, M=8), SASA),
