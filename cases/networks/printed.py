@@ -5,7 +5,9 @@ from functools import partial
 from harness import Books, Figure, Term
 
 
-def printed_params(network: str, printed: str, source: str, *terms: Term, verified: bool = True) -> Figure:
+def printed_params(
+    network: str, printed: str, source: str, *terms: Term, verified: bool = True, remark: str = ""
+) -> Figure:
     """Return the figure of the parameters that a source prints of a network."""
     return Figure(
         network,
@@ -15,10 +17,13 @@ def printed_params(network: str, printed: str, source: str, *terms: Term, verifi
         lambda books: books.network(network).params,
         terms,
         verified=verified,
+        remark=remark,
     )
 
 
-def printed_macs(network: str, printed: str, source: str, *terms: Term, verified: bool = True) -> Figure:
+def printed_macs(
+    network: str, printed: str, source: str, *terms: Term, verified: bool = True, remark: str = ""
+) -> Figure:
     """Return the figure of the multiply-accumulates that a source prints of a network."""
     return Figure(
         network,
@@ -28,6 +33,7 @@ def printed_macs(network: str, printed: str, source: str, *terms: Term, verified
         lambda books: books.network(network).macs,
         terms,
         verified=verified,
+        remark=remark,
     )
 
 

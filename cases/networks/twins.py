@@ -11,23 +11,13 @@ from torch import Tensor
 from harness import Blueprint, Network
 
 from .mixers import mix
-from .parts import add, classifier, conv, layer_norm, linear
+from .parts import add, classifier, conv, layer_norm
 from .printed import printed_macs, printed_params
 from .swin import mlp
 
 SOURCE = "Chu et al. 2021, NeurIPS, arXiv 2104.13840, table 7"
 WIDTHS, HEADS, DEPTHS, REDUCTIONS = (64, 128, 256, 512), (2, 4, 8, 16), (2, 2, 10, 4), (8, 4, 2, 1)
 WINDOW = 7
-
-
-def attend_locally(net: Blueprint, x: Tensor, heads: int) -> Tensor:
-    """Lay attention in windows: the core and, beside it, the layers that a page's module has with a table."""
-    if net.mixer is not None:
-        return mix(net, "", x, net.mixer, WINDOW, M=heads)
-    linear(net, "qkv", x, 3 * x.shape[1])
-    net.other("attention_logits", macs=x.numel() * WINDOW**2, elementwise=4 * x.numel() // x.shape[1] * heads)
-    y = net.layer("window_attention", "", x, scope="core", S=WINDOW, M=heads)
-    return linear(net, "proj", y, x.shape[1])
 
 
 def attend_globally(net: Blueprint, x: Tensor, heads: int, reduction: int) -> Tensor:
@@ -48,7 +38,7 @@ def twins(net: Blueprint) -> None:
                 normed = layer_norm(net, x)
                 local = index % 2 == 0
                 y = (
-                    attend_locally(net, normed, heads)
+                    mix(net, "", normed, "window_attention", WINDOW, S=WINDOW, M=heads, position="none")
                     if local
                     else attend_globally(net, normed, heads, REDUCTIONS[place])
                 )

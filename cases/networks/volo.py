@@ -59,7 +59,7 @@ def volo(net: Blueprint, outlookers: int, attentions: int, C: int, heads: int) -
         x = conv(net, "patches", x, 2 * C, 2, 2, padding=0, bias=True)
         net.other("position_embedding", ((2 * C, *x.shape[2:]),), elementwise=x.numel())
         for _ in range(attentions):
-            y = net.layer("self_attention", "", layer_norm(net, x), M=2 * heads)
+            y = net.layer("self_attention", "", layer_norm(net, x), M=2 * heads, bias="proj")
             x = mlp(net, add(net, y, x))
     with net.stage("head"):
         net.other("class_token", ((2 * C,),))
