@@ -34,7 +34,7 @@ from harness import (
 )
 
 from .self_attention import merge_heads, split_heads
-from .window_attention import cut, position_bias, put_back
+from .window_attention import cut, lay, pick, position_bias, put_back
 
 operator = Operator(
     "shifted_window_attention",
@@ -239,13 +239,22 @@ def linear_logits(d: Dims, x: Tensor, query: Tensor, key: Tensor) -> Mapping[str
     return {"attention": logits.masked_fill(apart(d.H, d.W, d.S, shift, x.device)[:, None], 0)}
 
 
-@core.implementation("authors", preferred=True)
+@core.implementation("authors")
 def authors(value: Tensor, attention: Tensor, *, shift: int) -> Tensor:
     """Roll the map, cut it into windows, multiply matrices per head, and undo both, as Swin does."""
     S = math.isqrt(attention.shape[-1])
     tokens = split_heads(cut(roll(value, -shift), S), attention.shape[2])
     mixed = merge_heads(attention.flatten(0, 1) @ tokens)
     return roll(put_back(mixed, value), shift)
+
+
+@core.implementation("indexed", preferred=True)
+def indexed(value: Tensor, attention: Tensor, *, shift: int) -> Tensor:
+    """Pick the tokens of all windows by number, which rolls and cuts in one copy, and put them back so."""
+    S = math.isqrt(attention.shape[-1])
+    there, back = orders(value, S, shift)
+    tokens = split_heads(pick(value, there).view(-1, S * S, value.shape[1]), attention.shape[2])
+    return lay(merge_heads(attention.flatten(0, 1) @ tokens), back, value)
 
 
 def released(d: Dims) -> str | None:
@@ -302,24 +311,33 @@ def sdpa(
     window: int,
     shift: int,
 ) -> Tensor:
-    """Roll, cut into windows, and leave attention to torch's fused kernel, biases and −∞ being its mask."""
-    H, W = x.shape[2:]
-    tokens = F.linear(cut(roll(x, -shift), window), qkv, qkv_bias)
+    """Pick the tokens of all windows and leave attention to torch's fused kernel, biases and −∞ its mask."""
+    B, C, H, W = x.shape
+    there, back = orders(x, window, shift)
+    tokens = F.linear(pick(x, there).view(-1, window**2, C), qkv, qkv_bias)
     q, k, v = (split_heads(part, heads) for part in tokens.chunk(3, dim=-1))
     mask = position_bias(table, window).unsqueeze(0)
     if shift:
         # One mask per window, so the windows of an image stand beside its heads, and images share the mask.
         masked = apart(H, W, window, shift, x.device)
         mask = mask.masked_fill(masked[:, None], -torch.inf).flatten(0, 1).unsqueeze(0)
-        q, k, v = (part.reshape(len(x), -1, *part.shape[2:]) for part in (q, k, v))
+        q, k, v = (part.reshape(B, -1, *part.shape[2:]) for part in (q, k, v))
     mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     mixed = mixed.reshape(-1, heads, *mixed.shape[2:])
-    return roll(put_back(F.linear(merge_heads(mixed), proj, proj_bias), x), shift)
+    return lay(F.linear(merge_heads(mixed), proj, proj_bias), back, x)
 
 
 def roll(maps: Tensor, steps: int) -> Tensor:
     """Roll [B, C, H, W] down and right; nothing is copied where there is nothing to roll."""
     return maps.roll((steps, steps), (2, 3)) if steps else maps
+
+
+def orders(maps: Tensor, side: int, shift: int) -> tuple[Tensor, Tensor]:
+    """Number the positions of [B, C, H, W] in the order of rolled windows, and those in the map's order."""
+    H, W = maps.shape[2:]
+    places = torch.arange(H * W, device=maps.device).view(1, 1, H, W)
+    windows = places.view(-1, side * side, 1)
+    return cut(roll(places, -shift), side).flatten(), roll(put_back(windows, places), shift).flatten()
 
 
 def apart(H: int, W: int, side: int, shift: int, device: torch.device) -> Tensor:

@@ -212,12 +212,25 @@ def linear_logits(d: Dims, x: Tensor, query: Tensor, key: Tensor) -> Mapping[str
     return {"attention": logits.reshape(d.B, -1, d.M, d.S**2, d.S**2)}
 
 
-@core.implementation("authors", preferred=True)
+@core.implementation("authors")
 def authors(value: Tensor, attention: Tensor) -> Tensor:
     """Cut into windows, multiply matrices per head, and put the windows back, as Swin does."""
     S = math.isqrt(attention.shape[-1])
     tokens = split_heads(cut(value, S), attention.shape[2])
     return put_back(merge_heads(attention.flatten(0, 1) @ tokens), value)
+
+
+@core.implementation("indexed", preferred=True)
+def indexed(value: Tensor, attention: Tensor) -> Tensor:
+    """Pick the tokens of all windows by number, whole rows of channels at once, and put them back so."""
+    H, W = value.shape[2:]
+    S = math.isqrt(attention.shape[-1])
+    if S * S == H * W:
+        return authors(value, attention)  # one window: there is nothing to pick
+    places = torch.arange(H * W, device=value.device).view(1, 1, H, W)
+    there, back = cut(places, S).flatten(), put_back(places.view(-1, S * S, 1), places).flatten()
+    tokens = split_heads(pick(value, there).view(-1, S * S, value.shape[1]), attention.shape[2])
+    return lay(merge_heads(attention.flatten(0, 1) @ tokens), back, value)
 
 
 @module.implementation("authors")
@@ -280,6 +293,17 @@ def put_back(tokens: Tensor, like: Tensor) -> Tensor:
     side = math.isqrt(tokens.shape[1])
     windows = tokens.reshape(B, H // side, W // side, side, side, C)
     return windows.permute(0, 5, 1, 3, 2, 4).reshape(B, C, H, W)
+
+
+def pick(maps: Tensor, order: Tensor) -> Tensor:
+    """Pick the positions of [B, C, H, W] in an order, as tokens [B, HW, C]."""
+    return maps.flatten(2).mT.contiguous().index_select(1, order)
+
+
+def lay(tokens: Tensor, order: Tensor, like: Tensor) -> Tensor:
+    """Lay tokens [..., C] out in an order as a map shaped ``like`` [B, C, H, W]."""
+    B, C = like.shape[:2]
+    return tokens.reshape(B, -1, C).index_select(1, order).mT.reshape(like.shape)
 
 
 def position_bias(table: Tensor, side: int) -> Tensor:
