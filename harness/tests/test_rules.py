@@ -82,6 +82,13 @@ PROGRAMS: dict[str, Program] = {
     "normalised": normalised,
     "exponential": lambda t: (t["x"] * t["u"] * 0.2).exp() * t["x"],
     "relu": lambda t: F.relu(t["x"] * t["u"] - t["x"]) * t["u"],
+    "relu that bends everywhere": lambda t: F.relu(t["x"] * 1.1 - (t["x"] + t["x"] * 0.1)) * t["u"],
+    "maximum of two lines by a relu": lambda t: t["x"] + F.relu(t["u"] * t["x"] + 0.3 - t["x"]),
+    "hard tanh": lambda t: F.hardtanh(t["x"] * t["u"] - t["x"], -0.7, 1.0) * t["u"],
+    "hard tanh that bends everywhere": lambda t: (
+        F.hardtanh(t["x"] * 1.1 - (t["x"] + t["x"] * 0.1), -1.0, 0.0) * t["u"]
+    ),
+    "hard tanh of a large error": lambda t: F.hardtanh(t["x"] * 3e3 - t["x"] * 2999.8, 0.0, 0.2) * t["u"],
     "error function": lambda t: torch.erf(t["x"] * 10.3 - t["x"] * 9.7) * t["u"],
     "error function far from zero": lambda t: torch.erf(2 * t["x"]) * t["u"],
     "gelu": lambda t: F.gelu(t["x"] * 3e3 - t["x"] * 2999.8 + t["s"][:, None, None]) * t["u"],
@@ -139,6 +146,18 @@ def test_float32_never_exceeds_the_bound(name: str) -> None:
 def test_the_bound_is_narrow_enough_to_judge(name: str) -> None:
     """In float32 the bound of these programs stays below 1 % of the terms."""
     assert bounds(PROGRAMS[name], 0)[2] < 0.01
+
+
+@pytest.mark.parametrize(
+    ("program", "off"),
+    [
+        (lambda t: F.relu(t["x"] * t["u"]), lambda t: t["x"] * t["u"] < 0),
+        (lambda t: F.hardtanh(t["x"] * t["u"], -0.2, 0.3), lambda t: (t["x"] * t["u"] - 0.05).abs() > 0.25),
+    ],
+)
+def test_no_gradient_passes_a_unit_that_is_off(program: Program, off: Program) -> None:
+    """Beyond the bends, farther than the error, the gradient is bound to be zero, and nowhere else."""
+    assert torch.equal(bounds(program, 0)[1]["x"] == 0, off(draw(0)))
 
 
 @pytest.mark.parametrize(

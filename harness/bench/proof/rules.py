@@ -289,14 +289,40 @@ def _relu(name: str, call: Call) -> Effect:
 
 
 def _relu_backward(name: str, call: Call) -> Effect:
-    """Where the argument may be zero within its error, the gradient may be there or not."""
     grad, source = call.args[:2]
-    bound = gamma(source.roundings, call.unit) * source.terms
-    doubtful = (source.value.abs().double() <= bound) & (source.terms > 0)
-    certain = grad.terms * (source.value > 0)
+    doubtful = (source.value.abs().double() <= _errors(call, source)) & (source.terms > 0)
+    return _passed_on(call, grad, source.value > 0, doubtful)
+
+
+def _clamped(name: str, call: Call) -> Effect:
+    """Between two constants: an argument that is outside beyond doubt gives the constant itself."""
+    _demand_floats(name, call)
+    source, low, high = call.args[0], *_limits(call.args[1:])
+    value, error = source.value.double(), _errors(call, source)
+    terms = torch.where(value < low - error, abs(low), source.terms)
+    terms = torch.where(value > high + error, abs(high), terms)
+    return _effect(call, terms, source.degree, max(source.roundings, *map(_roundings_of, (low, high))))
+
+
+def _clamped_backward(name: str, call: Call) -> Effect:
+    grad, source, low, high = *call.args[:2], *_limits(call.args[2:])
+    value = source.value.double()
+    distance = torch.minimum((value - low).abs(), (value - high).abs())
+    inside = (value > low) & (value < high)
+    return _passed_on(call, grad, inside, distance <= _errors(call, source))
+
+
+def _limits(given: tuple[float, ...]) -> tuple[float, float]:
+    """Return the limits of a hard tanh, −1 and 1 where they are not given."""
+    low, high = (*given, *(-1.0, 1.0)[len(given) :])
+    return low, high
+
+
+def _passed_on(call: Call, grad: Seen, passes: Tensor, doubtful: Tensor) -> Effect:
+    """Follow a gradient that passes or not; where the error leaves that in doubt, it may be there or not."""
     roundings = grad.roundings + 1
     whole = grad.terms / max(gamma(roundings, call.unit), call.unit)
-    return _effect(call, torch.where(doubtful, whole, certain), grad.degree, roundings)
+    return _effect(call, torch.where(doubtful, whole, grad.terms * passes), grad.degree, roundings)
 
 
 def _error_function(name: str, call: Call) -> Effect:
@@ -488,6 +514,8 @@ RULES: Mapping[str, Rule] = _table(
         _sigmoid_backward: "sigmoid_backward",
         _relu: "relu relu_",
         _relu_backward: "threshold_backward",
+        _clamped: "hardtanh",
+        _clamped_backward: "hardtanh_backward",
         _error_function: "erf",
         _gelu: "gelu",
         _gelu_backward: "gelu_backward",
