@@ -6,6 +6,8 @@ here, its weights α the ``routing``. They come from a sigmoid, so they need not
 Released code (TensorFlow TPU models, and timm after it) computes the mixture and the routing as here,
 with a bias in the routing that the formula leaves out; in EfficientNet one routing serves the three
 convolutions of a block. TensorFlow convolves image by image, timm (``authors`` here) in one call.
+TensorFlow pads as little as it can, which moves a kernel with a stride of two; here the padding is ⌊K/2⌋ on
+either side, as in timm.
 """
 
 from collections.abc import Mapping
@@ -15,7 +17,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness import Cost, Dims, Operator, Spec, Traits, Workload, activation, parameter
+from harness import (
+    Cost,
+    Dims,
+    Operator,
+    Spec,
+    Traits,
+    Workload,
+    activation,
+    parameter,
+    sweep,
+    taps_in_bounds,
+)
 
 from ..workloads import grouped_maps
 
@@ -31,8 +44,8 @@ operator = Operator(
 def reference(x: Tensor, experts: Tensor, routing: Tensor, stride: int = 1) -> Tensor:
     """y[b] = W_b * x[b] with W_b = Σ_e routing[b,e] · experts[e], a kernel of its own for every image.
 
-    x [B, C, H, W], zero outside the map; experts [E, Co, C/G, K, K] with odd K; routing [B, E];
-    y [B, Co, ⌈H/s⌉, ⌈W/s⌉] for the stride s.
+    x [B, C, H, W], zero outside the map; experts [E, Co, C/G, K, K]; routing [B, E]; s the stride and
+    p = ⌊K/2⌋ the padding; * correlates as a convolution does; y [B, Co, ⌊(H+2p−K)/s⌋+1, ⌊(W+2p−K)/s⌋+1].
     """
     B, C = x.shape[:2]
     Co, C_group, K = experts.shape[1:4]
@@ -63,38 +76,63 @@ def options(d: Dims) -> Mapping[str, int]:
 def output(d: Dims) -> tuple[int, ...]:
     """Shape of the output, of the core and of the module."""
     stride = d.get("stride", 1)
-    return d.B, d.Co, -(-d.H // stride), -(-d.W // stride)
+    height, width = ((size + 2 * (d.K // 2) - d.K) // stride + 1 for size in (d.H, d.W))
+    return d.B, d.Co, height, width
+
+
+def domain(d: Dims) -> str | None:
+    """Refuse groups of unequal size; kernels may be even, and larger than the map."""
+    if d.C % d.G or d.Co % d.G:
+        return f"{d.G} groups cannot share {d.C} channels and {d.Co} outputs evenly: choose a divisor of both"
+    return None
 
 
 def cost(d: Dims) -> Cost:
     """One convolution per image, and E multiply-adds per weight to mix its kernel."""
     weights = d.Co * (d.C // d.G) * d.K**2
     _, _, height, width = output(d)
+    rows, columns = (taps_in_bounds(size, d.K, d.get("stride", 1)) for size in (d.H, d.W))
     return Cost(
         params=d.E * weights,
         macs=d.B * (height * width + d.E) * weights,
+        macs_in_bounds=d.B * (rows * columns * d.Co * (d.C // d.G) + d.E * weights),
         elements_read=d.B * (d.C * d.H * d.W + d.E) + d.E * weights,
         elements_written=d.B * d.Co * height * width,
     )
 
 
-NET = "CondConv-EfficientNet-B0 with 4 experts, Yang et al. 2019"
+NET = "CondConv-EfficientNet-B0 with 8 experts, Yang et al. 2019"
 STUDY = "ResNet-18's first stage with 4 experts; He et al. 2016, table 1"
-WORKLOADS = [
-    Workload("efficientnet_cc_b0/stage7_expand", Dims(B=1, C=192, Co=1152, H=7, W=7, K=1, G=1, E=4), NET),
-    Workload("efficientnet_cc_b0/stage6_expand", Dims(B=1, C=112, Co=672, H=14, W=14, K=1, G=1, E=4), NET),
+NETWORK = [
     Workload(
-        "efficientnet_cc_b0/stage7_k5_down",
-        Dims(B=1, C=672, Co=672, H=14, W=14, K=5, G=672, E=4, stride=2),
+        "condconv_efficientnet_b0_8e/stage6_expand", Dims(B=1, C=192, Co=1152, H=7, W=7, K=1, G=1, E=8), NET
+    ),
+    Workload(
+        "condconv_efficientnet_b0_8e/stage5_expand", Dims(B=1, C=80, Co=480, H=14, W=14, K=1, G=1, E=8), NET
+    ),
+    Workload(
+        "condconv_efficientnet_b0_8e/stage6_k5_down",
+        Dims(B=1, C=672, Co=672, H=14, W=14, K=5, G=672, E=8, stride=2),
         NET,
     ),
-    Workload("efficientnet_cc_b0/stage8_project_b8", Dims(B=8, C=1152, Co=320, H=7, W=7, K=1, G=1, E=4), NET),
+    Workload(
+        "condconv_efficientnet_b0_8e/stage7_project_b8",
+        Dims(B=8, C=1152, Co=320, H=7, W=7, K=1, G=1, E=8),
+        NET,
+    ),
     Workload("resnet18/stage1_k3_b8", Dims(B=8, C=64, Co=64, H=56, W=56, K=3, G=1, E=4), STUDY),
+]
+WORKLOADS = [
+    *NETWORK,
+    *sweep(NETWORK[0], E=(2, 4, 8, 16)),
+    *sweep(NETWORK[-1], K=(1, 3, 5, 7), G=(1, 4, 16, 64)),
 ]
 PROOF_DIMS = (
     *grouped_maps(Co=6, E=3),
     *grouped_maps(Co=6, E=3, stride=2),
     Dims(B=2, C=4, Co=3, H=7, W=6, K=1, G=1, E=3),
+    Dims(B=2, C=4, Co=6, H=5, W=4, K=2, G=2, E=3, stride=2),
+    Dims(B=2, C=4, Co=6, H=3, W=5, K=4, G=2, E=3),
 )
 
 core = operator.scope(
@@ -104,16 +142,23 @@ core = operator.scope(
     output=output,
     cost=cost,
     options=options,
+    domain=domain,
     workloads=WORKLOADS,
     proof_dims=PROOF_DIMS,
     polynomial=True,
 )
 
 
+@core.generator(inputs=lambda d: {"weight": parameter(d.E, d.C)})
+def routed_linearly(d: Dims, x: Tensor, weight: Tensor) -> Mapping[str, Tensor]:
+    """One linear layer on the sum over all positions of an image."""
+    return {"routing": torch.einsum("ec,bchw->be", weight, x)}
+
+
 def convolve_folded(x: Tensor, kernels: Tensor, stride: int) -> Tensor:
     """Convolve every image with its own kernel: one grouped convolution, the batch folded into channels.
 
-    x [B, C, H, W]; kernels [B, Co, C/G, K, K]; zero padding of ⌊K/2⌋; y [B, Co, ⌈H/s⌉, ⌈W/s⌉].
+    x [B, C, H, W]; kernels [B, Co, C/G, K, K]; zero padding of ⌊K/2⌋; y [B, Co, H', W'].
     """
     B, C, H, W = x.shape
     Co, C_group, K = kernels.shape[1:4]
@@ -121,12 +166,12 @@ def convolve_folded(x: Tensor, kernels: Tensor, stride: int) -> Tensor:
     folded = F.conv2d(
         x.reshape(1, B * C, H, W), kernels.flatten(0, 1), stride=stride, padding=K // 2, groups=groups
     )
-    return folded.view(B, Co, *folded.shape[2:])
+    return folded.reshape(B, Co, *folded.shape[2:])
 
 
 def mix(routing: Tensor, experts: Tensor) -> Tensor:
     """Mix one kernel per image: routing [B, E], experts [E, …], kernels [B, …]."""
-    return (routing @ experts.flatten(1)).view(-1, *experts.shape[1:])
+    return (routing @ experts.flatten(1)).reshape(-1, *experts.shape[1:])
 
 
 @core.implementation("authors")
@@ -161,7 +206,7 @@ def mixed(x: Tensor, experts: Tensor, routing: Tensor, stride: int) -> Tensor:
     if kernels.shape[2:] != (x.shape[1], 1, 1):
         return convolve_folded(x, kernels, stride)
     kept = x[:, :, ::stride, ::stride]
-    return (kernels.flatten(2) @ kept.flatten(2)).view(len(x), -1, *kept.shape[2:])
+    return (kernels.flatten(2) @ kept.flatten(2)).reshape(len(x), -1, *kept.shape[2:])
 
 
 def module_reference(
@@ -169,8 +214,9 @@ def module_reference(
 ) -> Tensor:
     """y[b] = (Σ_e π[b,e] · experts[e]) * x[b] with π[b] = sigmoid(R · mean(x[b]) + r).
 
-    x [B, C, H, W], zero outside the map, its mean over all positions; experts [E, Co, C/G, K, K] with
-    odd K; routing_weight R [E, C]; routing_bias r [E]; y [B, Co, ⌈H/s⌉, ⌈W/s⌉] for the stride s.
+    x [B, C, H, W], zero outside the map, its mean over all positions; experts [E, Co, C/G, K, K];
+    routing_weight R [E, C]; routing_bias r [E]; s the stride and p = ⌊K/2⌋ the padding;
+    y [B, Co, ⌊(H+2p−K)/s⌋+1, ⌊(W+2p−K)/s⌋+1].
     """
     B, C = x.shape[:2]
     Co, C_group, K = experts.shape[1:4]
@@ -202,6 +248,7 @@ def module_cost(d: Dims) -> Cost:
         mixture,
         params=mixture.params + weights,
         macs=mixture.macs + d.B * d.E * d.C,
+        macs_in_bounds=(mixture.macs_in_bounds or 0) + d.B * d.E * d.C,
         elements_read=mixture.elements_read - d.B * d.E + weights,
         elementwise=d.B * (d.C * d.H * d.W + d.E),
         transcendental=d.B * d.E,
@@ -215,6 +262,7 @@ module = operator.scope(
     output=output,
     cost=module_cost,
     options=options,
+    domain=domain,
     workloads=WORKLOADS,
     proof_dims=PROOF_DIMS,
 )

@@ -17,11 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness import Cost, Dims, Operator, Spec, Traits, Workload, generated, parameter
+from harness import Cost, Dims, Operator, Spec, Traits, Workload, generated, parameter, sweep
 
 from ..workloads import grouped_maps
 from . import cond_conv2d
-from .cond_conv2d import cost, options, output
+from .cond_conv2d import cost, domain, options, output
 
 operator = Operator(
     "dynamic_conv2d",
@@ -39,8 +39,8 @@ operator = Operator(
 def reference(x: Tensor, experts: Tensor, routing: Tensor, stride: int = 1) -> Tensor:
     """y[b] = W_b * x[b] with W_b = Σ_e routing[b,e] · experts[e]; the routing of an image sums to one.
 
-    x [B, C, H, W], zero outside the map; experts [E, Co, C/G, K, K] with odd K; routing [B, E];
-    y [B, Co, ⌈H/s⌉, ⌈W/s⌉] for the stride s.
+    x [B, C, H, W], zero outside the map; experts [E, Co, C/G, K, K]; routing [B, E]; s the stride and
+    p = ⌊K/2⌋ the padding; * correlates as a convolution does; y [B, Co, ⌊(H+2p−K)/s⌋+1, ⌊(W+2p−K)/s⌋+1].
     """
     B, C = x.shape[:2]
     E, Co, C_group, K = experts.shape[:4]
@@ -59,16 +59,22 @@ def inputs(d: Dims) -> Mapping[str, Spec]:
 
 RESNET = "DY-ResNet-18, Chen et al. 2020"
 MOBILENET = "DY-MobileNetV2, Chen et al. 2020"
-WORKLOADS = [
-    Workload("resnet18/stage1_k3", Dims(B=1, C=64, Co=64, H=56, W=56, K=3, G=1, E=4, R=4), RESNET),
-    Workload("resnet18/stage4_k3", Dims(B=1, C=512, Co=512, H=7, W=7, K=3, G=1, E=4, R=4), RESNET),
+NETWORK = [
+    Workload("dy_resnet18/stage1_k3", Dims(B=1, C=64, Co=64, H=56, W=56, K=3, G=1, E=4, R=4), RESNET),
+    Workload("dy_resnet18/stage4_k3", Dims(B=1, C=512, Co=512, H=7, W=7, K=3, G=1, E=4, R=4), RESNET),
     Workload(
-        "mobilenet_v2/stage2_expand_b8", Dims(B=8, C=24, Co=144, H=56, W=56, K=1, G=1, E=4, R=4), MOBILENET
+        "dy_resnet18/stage2_k3_down",
+        Dims(B=1, C=64, Co=128, H=56, W=56, K=3, G=1, E=4, R=4, stride=2),
+        RESNET,
     ),
     Workload(
-        "mobilenet_v2/stage4_k3_b8", Dims(B=8, C=384, Co=384, H=14, W=14, K=3, G=384, E=4, R=4), MOBILENET
+        "dy_mobilenetv2/stage3_expand_b8", Dims(B=8, C=32, Co=192, H=28, W=28, K=1, G=1, E=4, R=4), MOBILENET
+    ),
+    Workload(
+        "dy_mobilenetv2/stage4_k3_b8", Dims(B=8, C=384, Co=384, H=14, W=14, K=3, G=384, E=4, R=4), MOBILENET
     ),
 ]
+WORKLOADS = [*NETWORK, *sweep(NETWORK[0], E=(2, 4, 8, 16), K=(1, 3, 5, 7), G=(1, 4, 16, 64))]
 
 core = operator.scope(
     "core",
@@ -77,14 +83,12 @@ core = operator.scope(
     output=output,
     cost=cost,
     options=options,
+    domain=domain,
     workloads=WORKLOADS,
-    proof_dims=(
-        *grouped_maps(Co=6, E=3),
-        *grouped_maps(Co=6, E=3, stride=2),
-        Dims(B=2, C=4, Co=3, H=7, W=6, K=1, G=1, E=3),
-    ),
+    proof_dims=cond_conv2d.PROOF_DIMS,
     polynomial=True,
 )
+core.generator(inputs=lambda d: {"weight": parameter(d.E, d.C)})(cond_conv2d.routed_linearly)
 # For any routing this is CondConv's core, and whatever computes that one serves here.
 core.implementation("authors")(cond_conv2d.authors)
 core.implementation("experts", counted=cond_conv2d.experts_counted, counted_because=cond_conv2d.EVERY_EXPERT)(
@@ -113,9 +117,9 @@ def module_reference(
 ) -> Tensor:
     """y[b] = (Σ_e π[b,e] · experts[e]) * x[b], π[b] = softmax((V·ReLU(U·mean(x[b]) + u) + v) / tau).
 
-    x [B, C, H, W], zero outside the map, its mean over all positions; experts [E, Co, C/G, K, K] with
-    odd K; squeeze U [C/R, C] with bias u [C/R]; excite V [E, C/R] with bias v [E]; tau the temperature;
-    y [B, Co, ⌈H/s⌉, ⌈W/s⌉] for the stride s.
+    x [B, C, H, W], zero outside the map, its mean over all positions; experts [E, Co, C/G, K, K];
+    squeeze U [C/R, C] with bias u [C/R]; excite V [E, C/R] with bias v [E]; tau the temperature; s the
+    stride and p = ⌊K/2⌋ the padding; y [B, Co, ⌊(H+2p−K)/s⌋+1, ⌊(W+2p−K)/s⌋+1].
     """
     B, C = x.shape[:2]
     E, Co, C_group, K = experts.shape[:4]
@@ -147,6 +151,15 @@ def module_options(d: Dims) -> Mapping[str, float]:
     return {"stride": d.get("stride", 1), "tau": d.get("tau", 1.0)}
 
 
+def module_domain(d: Dims) -> str | None:
+    """Refuse what the core refuses, a reduction to nothing, and what is no temperature."""
+    if d.C < d.R:
+        return f"a reduction by {d.R} leaves none of {d.C} channels: choose R of at most C"
+    if d.get("tau", 1.0) <= 0:
+        return f"a softmax has no temperature {d.tau}: choose tau above zero"
+    return domain(d)
+
+
 def module_cost(d: Dims) -> Cost:
     """Return the costs of the core, a mean over the map, two small matrices, a ReLU and a softmax."""
     mixture, hidden = cost(d), d.C // d.R
@@ -155,6 +168,7 @@ def module_cost(d: Dims) -> Cost:
         mixture,
         params=mixture.params + weights + hidden + d.E,
         macs=mixture.macs + d.B * weights,
+        macs_in_bounds=(mixture.macs_in_bounds or 0) + d.B * weights,
         elements_read=mixture.elements_read - d.B * d.E + weights + hidden + d.E,
         # A sum over the map, bias and ReLU of the hidden units; bias, temperature, sum and division.
         elementwise=d.B * (d.C * d.H * d.W + 2 * hidden + 4 * d.E),
@@ -169,11 +183,14 @@ module = operator.scope(
     output=output,
     cost=module_cost,
     options=module_options,
-    workloads=WORKLOADS,
+    domain=module_domain,
+    # A workload that names no temperature has the last one, one; training starts at 30.
+    workloads=[*WORKLOADS, *sweep(NETWORK[0], R=(2, 4, 8, 16), tau=(3, 10, 30))],
     proof_dims=(
         *grouped_maps(C=8, Co=6, E=3, R=2),
         *grouped_maps(C=8, Co=6, E=3, R=2, stride=2, tau=30.0),
         Dims(B=2, C=8, Co=3, H=7, W=6, K=1, G=1, E=3, R=2),
+        Dims(B=2, C=8, Co=6, H=5, W=4, K=2, G=2, E=3, R=2, tau=0.5),
     ),
 )
 
