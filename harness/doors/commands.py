@@ -24,6 +24,7 @@ app = typer.Typer(
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 _FORMATS = {".html": "html", ".csv": "csv", ".md": "markdown", ".tex": "latex"}
+_DRAWINGS = {".html": "html", ".svg": "svg", ".md": "markdown"}
 # Tables that go into a file or a pipe are not bound to anyone's window.
 _WIDE = 160
 
@@ -91,6 +92,36 @@ def prove(
 
 
 @app.command()
+def traits(
+    operators: Annotated[list[str] | None, typer.Argument(help="Operators; all without one.")] = None,
+    as_json: AsJson = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="A file for table and drawings: .html, .svg or .md.")
+    ] = None,
+) -> int:
+    """Hold the declared traits of operators against what their programs show."""
+    from harness.doors.project import TRAITS, find_project, load_renderer
+    from harness.doors.tables import traits_table
+    from harness.doors.traits import FAILURES, describe_traits
+
+    if out is not None and out.suffix not in _DRAWINGS:
+        raise SameopError(f"--out {out} has an unknown ending: choose one of {', '.join(_DRAWINGS)}.")
+    with _pages_kept_quiet():
+        entries = list(describe_traits(find_project(Path.cwd()).load(), operators or []))
+    document = {"traits": entries}
+    if out is not None:
+        _write(out, load_renderer(_DRAWINGS[out.suffix], TRAITS)(document))
+    if as_json:
+        _print_json(document)
+    else:
+        _print_tables([traits_table(entries)])
+    for entry in entries:
+        if entry["reason"]:
+            _say(f"{entry['operator']}: {entry['reason']}")
+    return Exit.FAILED if any(entry["verdict"] in FAILURES for entry in entries) else Exit.PASS
+
+
+@app.command()
 def network(
     name: Annotated[str | None, typer.Argument(help="A network; without one they are listed.")] = None,
     mixer: Annotated[
@@ -151,11 +182,7 @@ def report(
     if out.suffix not in _FORMATS:
         raise SameopError(f"--out {out} has an unknown ending: choose one of {', '.join(_FORMATS)}.")
     text = load_renderer(_FORMATS[out.suffix])(found)
-    try:
-        out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise SameopError(f"{out} cannot be written ({error.strerror}): name another file.") from None
-    _say(str(out))
+    _write(out, text)
     return Exit.PASS
 
 
@@ -197,6 +224,14 @@ def doctor(as_json: AsJson = False) -> int:
 def _pages_kept_quiet() -> contextlib.redirect_stdout[Any]:
     """Send what pages print to standard error: standard output holds documents alone."""
     return contextlib.redirect_stdout(sys.stderr)
+
+
+def _write(out: Path, text: str) -> None:
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SameopError(f"{out} cannot be written ({error.strerror}): name another file.") from None
+    _say(str(out))
 
 
 def _print_json(document: Mapping[str, Any]) -> int:

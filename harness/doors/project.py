@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -17,9 +17,10 @@ from harness.paper.errors import SameopError
 
 if TYPE_CHECKING:
     from harness.bench.catalog import Catalogue
-    from harness.paper.store import Run
 
-Render = Callable[[Sequence["Run"]], str]
+Render = Callable[[Any], str]
+# What renderers of runs and of traits are found by; the first get runs, the others a document.
+RUNS, TRAITS = "sameop.renderers", "sameop.renderers.traits"
 _KNOWN_KEYS = ("cases",)
 
 
@@ -101,18 +102,18 @@ def builtin_cases() -> list[Path]:
     return list(dict.fromkeys(_locate(entry) for entry in found))
 
 
-def renderers() -> dict[str, importlib.metadata.EntryPoint]:
+def renderers(group: str = RUNS) -> dict[str, importlib.metadata.EntryPoint]:
     """Return the installed renderers by format."""
-    return {entry.name: entry for entry in importlib.metadata.entry_points(group="sameop.renderers")}
+    return {entry.name: entry for entry in importlib.metadata.entry_points(group=group)}
 
 
-def load_renderer(format_name: str) -> Render:
+def load_renderer(format_name: str, group: str = RUNS) -> Render:
     """Return the renderer of a format, or raise :class:`SameopError`.
 
     It is loaded from where its distribution lies, under a name of its own: the project at hand may
     have a package of the same name.
     """
-    known = renderers()
+    known = renderers(group)
     if format_name not in known:
         offered = (
             f"known are {', '.join(sorted(known))}" if known else "none is installed: `pip install sameop`"

@@ -56,6 +56,33 @@ def doctor_table(findings: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
+def traits_table(entries: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the traits of operators: what is declared, and beside it what the program shows otherwise."""
+    fields = ("space", "channels", "sharing", "dynamic", "low_rank", "degree")
+    headings = (field.replace("_", " ") for field in fields)
+    table = _table("traits", "operator", *headings, "probed at", "verdict")
+    for entry in entries:
+        sizes = " ".join(f"{name}={value}" for name, value in entry["dims"].items())
+        _add(table, entry["operator"], *(_trait(entry, field) for field in fields), sizes, entry["verdict"])
+    return table
+
+
+def _trait(entry: Mapping[str, Any], field: str) -> str:
+    declared, probed = ({name: _plain(value) for name, value in entry[side].items()} for side in _SIDES)
+    if field in entry["contradicts"]:
+        return f"declared {declared[field]}, probed {probed[field]}"
+    return probed.get(field, "") if entry["probed"] else declared.get(field, "")
+
+
+_SIDES = ("declared", "probed")
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(value) or "none"
+    return "none" if value is None else str(value)
+
+
 def network_list(networks: Mapping[str, Network]) -> Table:
     """Return the table of the networks that can be assembled."""
     table = _table("networks", "network", "mixing layers", "source")
