@@ -104,8 +104,8 @@ WORKLOADS = [
     Workload("deepface/l5", Dims(B=1, C=16, Co=16, H=55, W=55, K=7, G=1, stride=2, padding=0), DEEPFACE),
     Workload("cuda_convnet/local3", Dims(B=1, C=64, Co=64, H=6, W=6, K=3, G=1), CUDA_CONVNET),
     Workload("cuda_convnet/local4_b16", Dims(B=16, C=64, Co=32, H=6, W=6, K=3, G=1), CUDA_CONVNET),
-    Workload("dwnet_t/stage3_untied", Dims(B=1, C=384, Co=384, H=14, W=14, K=7, G=384), UNTIED),
-    Workload("dwnet_t/stage4_untied", Dims(B=1, C=768, Co=768, H=7, W=7, K=7, G=768), UNTIED),
+    Workload("dwnet_t/stage3", Dims(B=1, C=384, Co=384, H=14, W=14, K=7, G=384), UNTIED),
+    Workload("dwnet_t/stage4", Dims(B=1, C=768, Co=768, H=7, W=7, K=7, G=768), UNTIED),
 ]
 SWEPT = sweep(WORKLOADS[0], K=(3, 5, 7), G=(1, 2, 4, 16))
 

@@ -246,7 +246,7 @@ def merged(
     *,
     stride: int,
 ) -> Tensor:
-    """Merge groups of fewer than four outputs, for which convolution on the CPU is slow; then level by level."""
+    """Merge groups of fewer than four outputs, which the CPU convolves slowly, and go level by level."""
     levels = []
     for weight in (weight3, weight5, weight7, weight9):
         if weight is not None:
