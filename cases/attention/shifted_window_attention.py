@@ -42,6 +42,7 @@ operator = Operator(
     source="Liu et al. 2021, ICCV, arXiv 2103.14030, section 3.2",
     note="the partition of window attention, rolled by half a window",
     traits=Traits(space="window", channels="own", sharing=("groups",), dynamic="per position", degree=3),
+    probed_at=Dims(B=1, C=4, H=9, W=6, S=3, M=2),
 )
 
 
