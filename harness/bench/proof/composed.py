@@ -13,7 +13,7 @@ from torch import Tensor
 
 from harness.bench.dims import Dims
 from harness.bench.inputs import Specs, Tensors, draw_inputs, seed_of
-from harness.bench.pages import Operator, Scope
+from harness.bench.pages import Generator, Operator, Scope
 from harness.bench.proof.certificate import EXACT_BELOW, Analysis, follow
 from harness.bench.proof.shadow import RefusedError
 from harness.paper.errors import SameopError
@@ -71,8 +71,8 @@ class Function:
             return follow(self.compute, shapes, seed=0, vjp=vjp)
         except RefusedError as refusal:
             raise SameopError(
-                f"{self.title} is declared a polynomial with integer coefficients, but {refusal}: leave "
-                "softmax, sigmoid, ReLU and norms out of its linear generator, and sum in place of a mean."
+                f"{self.title} is declared a polynomial with integer coefficients, but {refusal}: keep to "
+                "sums and products, in a linear generator too."
             ) from None
 
 
@@ -115,7 +115,7 @@ class Subject:
     @cached_property
     def free(self) -> Function:
         """The scope itself, generated inputs being drawn as any other."""
-        return self._function("free", self.specs, self.run)
+        return Function(self.title, self.specs, self.run, self.scope.polynomial)
 
     @cached_property
     def composed(self) -> Function:
@@ -126,7 +126,8 @@ class Subject:
         specs |= {
             _PARAMETER + name: spec for name, spec in self.scope.linear_generator.inputs(self.dims).items()
         }
-        return self._function("composed", specs, lambda inputs: self.run(self.generate(inputs)))
+        title = f"{self.title} with its linear generator"
+        return Function(title, specs, lambda inputs: self.run(self.generate(inputs)), self.scope.polynomial)
 
     def run(self, inputs: Tensors) -> Tensor:
         """Compute the scope from all its inputs by its reference: [1, Co, …]."""
@@ -143,9 +144,27 @@ class Subject:
             for name, tensor in inputs.items()
             if name.startswith(_PARAMETER)
         }
-        made = generator.function(self.dims, inputs[self.activation], **parameters)
-        self._demand_all_made(made)
-        return {**own, **made}
+        return {**own, **self._made(generator, inputs[self.activation], parameters)}
+
+    def _made(self, generator: Generator, x: Tensor, parameters: Tensors) -> Mapping[str, Tensor]:
+        """Call a generator and refuse what is not exactly the generated inputs."""
+        try:
+            made = generator.function(self.dims, x, **parameters)
+            found = {name: list(tensor.shape) for name, tensor in made.items()}
+        except RefusedError:
+            raise
+        except Exception as error:
+            said = (str(error).strip().splitlines() or ["no message"])[0]
+            raise SameopError(
+                f"The linear generator of {self.title} raises {type(error).__name__}: {said}."
+            ) from error
+        wanted = {name: list(self.specs[name].shape) for name in self._generated}
+        if found != wanted:
+            raise SameopError(
+                f"The linear generator of {self.title} makes {found}, but the generated inputs are {wanted}: "
+                "return each of them by its name and in its shape."
+            )
+        return made
 
     def jacobians(self, inputs: Tensors) -> list[Tensor]:
         """Differentiate at the maps of ones and of minus ones: two of [Co, N, C, N]."""
@@ -162,9 +181,6 @@ class Subject:
             found = [_pull_back(output, x, part) for part in unit.split(_AT_ONCE)]
             rows = torch.cat(found).flatten(1)
         return rows.reshape(-1, positions, channels, positions)
-
-    def _function(self, what: str, specs: Specs, compute: Callable[[Tensors], Tensor]) -> Function:
-        return Function(f"{self.title} ({what})", specs, compute, self.scope.polynomial)
 
     def _demand_telling(self) -> None:
         """Refuse dimensions at which different traits look alike."""
@@ -192,15 +208,6 @@ class Subject:
                 f"{_title(self.scope)} was probed, but nothing says how its generated inputs "
                 f"{', '.join(names)} come from {self.activation}: add a linear generator with "
                 f"@{self.scope.name}.generator(inputs=…)."
-            )
-
-    def _demand_all_made(self, made: Mapping[str, Tensor]) -> None:
-        shapes = {name: list(self.specs[name].shape) for name in self._generated}
-        found = {name: list(tensor.shape) for name, tensor in made.items()}
-        if shapes != found:
-            raise SameopError(
-                f"The linear generator of {self.title} makes {found}, but the generated inputs are {shapes}: "
-                "return each of them by its name and in its shape."
             )
 
     @property
