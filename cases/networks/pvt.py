@@ -12,7 +12,7 @@ from torch import Tensor
 from harness import Blueprint, Network
 
 from .parts import activate, add, conv, layer_norm, linear
-from .printed import printed_params
+from .printed import printed_macs, printed_params
 
 SOURCE = "Wang et al. 2021, ICCV, arXiv 2102.12122, table 1"
 DEPTHS = {"tiny": (2, 2, 2, 2), "small": (3, 4, 6, 3), "medium": (3, 4, 18, 3), "large": (3, 8, 27, 3)}
@@ -55,7 +55,18 @@ def pvt(net: Blueprint, depths: tuple[int, ...]) -> None:
 
 NETWORKS = [Network(f"pvt_{size}", SOURCE, partial(pvt, depths=depths)) for size, depths in DEPTHS.items()]
 README = "whai362/PVT, classification/README.md"
+PAPER = "Wang et al. 2021, ICCV, arXiv 2102.12122, table 1"
+PRINTED = {
+    "tiny": ("13.2 M", "1.9 G"),
+    "small": ("24.5 M", "3.8 G"),
+    "medium": ("44.2 M", "6.7 G"),
+    "large": ("61.4 M", "9.8 G"),
+}
 FIGURES = [
-    printed_params(f"pvt_{size}", printed, README)
-    for size, printed in {"tiny": "13.2 M", "small": "24.5 M", "medium": "44.2 M", "large": "61.4 M"}.items()
+    figure
+    for size, (params, macs) in PRINTED.items()
+    for figure in (
+        printed_params(f"pvt_{size}", params, README),
+        printed_macs(f"pvt_{size}", macs, PAPER, verified=False),
+    )
 ]
