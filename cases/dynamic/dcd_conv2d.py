@@ -7,21 +7,46 @@ R in this order; the paper's mode numbers put Q's first, a transposition of a ma
 default Lk = 1; with R one-hot at the centre Φ is a 1×1 convolution beside a static K×K one.
 Either part may be left out by ``parts``. Module: one branch of two bias-free layers with a ReLU between
 them makes the parts.
-The released layer (liyunsheng13/dcd) has no R and is a different function, no implementation of this
-one: it adds P(Φ+I)Qᵀx, with a batch norm on either side of Φ+I, and gates with a range of 0 to 2.
+The released layer (liyunsheng13/dcd) has no R and is a different function, ``dcd_released``, and no
+implementation of this one: it adds P(Φ+I)Qᵀx, with a batch norm on either side of Φ+I, and gates with a
+range of 0 to 2. With R one-hot at the centre this page is ``dcd_fusion``, which does not compute the zeros.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness import Cost, Dims, Operator, Spec, Traits, Workload, activation, generated, parameter
+from harness import (
+    Cost,
+    Dims,
+    Operator,
+    Spec,
+    Traits,
+    Workload,
+    activation,
+    generated,
+    parameter,
+    sweep,
+    taps_in_bounds,
+)
 
+from .channel_fusion import (
+    Part,
+    behind_branch,
+    branch_macs,
+    linear_layers,
+    made_of_sums,
+    merging_pays,
+    parts_of,
+    refusal,
+    refusal_of_branch,
+    with_branch,
+    with_branch_cost,
+)
 from .cond_conv2d import convolve_folded, options, output
-from .dcd_pointwise import BOTH, Part, behind_branch, branch, latent_width
+from .dcd_pointwise import latent_width
 
 operator = Operator(
     "dcd_conv2d",
@@ -44,9 +69,10 @@ def reference(
 ) -> Tensor:
     """y[b] = W_b * x[b], W_b[o,c,n] = gate[b,o]·weight[o,c,n] + Σ_ijl P[o,i]·phi[b,i,j,l]·Q[c,j]·taps[n,l].
 
-    x [B, C, H, W], zero outside the map; weight [Co, C, K, K] with odd K, n its taps in row order; gate
-    [B, Co], ones where it is absent; phi [B, L, L, Lk] with P [Co, L], Q [C, L] and taps [K², Lk], their
-    product zero where they are absent; y [B, Co, ⌈H/s⌉, ⌈W/s⌉] for the stride s.
+    x [B, C, H, W], zero outside the map; weight [Co, C, K, K], n its taps in row order; gate [B, Co], ones
+    where it is absent; phi [B, L, L, Lk] with P [Co, L], Q [C, L] and taps [K², Lk], their product zero
+    where they are absent; s the stride and p = ⌊K/2⌋ the padding; * correlates as a convolution does;
+    y [B, Co, ⌊(H+2p−K)/s⌋+1, ⌊(W+2p−K)/s⌋+1].
     """
     Co, C, K = weight.shape[:3]
     kernels = weight.expand(len(x), -1, -1, -1, -1)
@@ -65,7 +91,7 @@ def inputs(d: Dims) -> Mapping[str, Spec]:
         "x": activation(d.B, d.C, d.H, d.W),
         "weight": parameter(d.Co, d.C, d.K, d.K, fan_in=d.C * d.K**2),
     }
-    parts = d.get("parts", BOTH)
+    parts = parts_of(d)
     if "gate" in parts:
         specs["gate"] = generated(d.B, d.Co)
     if "phi" in parts:
@@ -76,11 +102,35 @@ def inputs(d: Dims) -> Mapping[str, Spec]:
     return specs
 
 
-def on_features(d: Dims) -> int:
-    """Count the latent path on the map, per image: Qᵀx, a K×K convolution of L channels, P times that."""
+def domain(d: Dims) -> str | None:
+    """Refuse parts that there are not; kernels may be even, and larger than the map."""
+    return refusal(d)
+
+
+def module_domain(d: Dims) -> str | None:
+    """Refuse what the core refuses, and a branch without a hidden unit."""
+    return domain(d) or refusal_of_branch(d)
+
+
+def all_taps(d: Dims) -> int:
+    """Count the taps of all outputs of a channel, those on padding included."""
     _, _, height, width = output(d)
-    latent = height * width * (d.K**2 * d.L**2 + d.L * d.Co)
-    return int(d.H * d.W * d.C * d.L + latent)
+    return int(height * width * d.K**2)
+
+
+def taps_inside(d: Dims) -> int:
+    """Count the taps of all outputs of a channel that lie inside the map."""
+    rows, columns = (taps_in_bounds(size, d.K, d.get("stride", 1)) for size in (d.H, d.W))
+    return rows * columns
+
+
+def on_features(d: Dims, met: int) -> int:
+    """Count the latent path on the map, per image: Qᵀx, a K×K convolution of L channels, P times that.
+
+    met: how many taps a channel's outputs have.
+    """
+    _, _, height, width = output(d)
+    return int(d.H * d.W * d.C * d.L + met * d.L**2 + height * width * d.L * d.Co)
 
 
 def on_kernel(d: Dims, narrow: int) -> int:
@@ -88,11 +138,36 @@ def on_kernel(d: Dims, narrow: int) -> int:
     return int(d.K**2 * (narrow * d.L**2 + d.L * d.C * d.Co))
 
 
-def macs(d: Dims, latent: int) -> int:
-    """Count the batch: the static convolution and, where Φ takes part, the taps spread and ``latent``."""
-    _, _, height, width = output(d)
-    dynamic = d.K**2 * d.L**2 * d.Lk + latent if "phi" in d.get("parts", BOTH) else 0
-    return int(d.B * (height * width * d.K**2 * d.C * d.Co + dynamic))
+def macs(d: Dims, met: int, path: Callable[[], int]) -> int:
+    """Count the batch: the static convolution and, where Φ takes part, the taps spread and its path."""
+    latent = d.K**2 * d.L**2 * d.Lk + path() if "phi" in parts_of(d) else 0
+    return int(d.B * (met * d.C * d.Co + latent))
+
+
+def macs_on_features(d: Dims) -> int:
+    """Count the batch with Φ applied to the map."""
+    return macs(d, all_taps(d), lambda: on_features(d, all_taps(d)))
+
+
+def macs_on_kernel(d: Dims) -> int:
+    """Count the batch with Φ multiplied into the kernel, with the smaller of P and Q first."""
+    return macs(d, all_taps(d), lambda: on_kernel(d, min(d.C, d.Co)))
+
+
+def macs_p_first(d: Dims) -> int:
+    """Count the batch as the reference computes it, with Φ multiplied into the kernel, with P first."""
+    return macs(d, all_taps(d), lambda: on_kernel(d, d.Co))
+
+
+def macs_by_shape(d: Dims) -> int:
+    """Count the batch with Φ in the order that ``auto`` chooses."""
+    merges = merging_pays(d.C * d.K**2, d.H, d.W, d.get("stride", 1))
+    return macs_on_kernel(d) if merges else macs_on_features(d)
+
+
+def cheapest(d: Dims, met: int) -> int:
+    """Count the batch with Φ in the cheaper of its two orders; met: the taps of a channel's outputs."""
+    return macs(d, met, lambda: min(on_features(d, met), on_kernel(d, min(d.C, d.Co))))
 
 
 def cost(d: Dims) -> Cost:
@@ -105,7 +180,8 @@ def cost(d: Dims) -> Cost:
     _, _, height, width = output(d)
     return Cost(
         params=sum(spec.elements for spec in specs.values() if spec.role == "parameter"),
-        macs=macs(d, min(on_features(d), on_kernel(d, min(d.C, d.Co)))),
+        macs=cheapest(d, all_taps(d)),
+        macs_in_bounds=cheapest(d, taps_inside(d)),
         elements_read=sum(spec.elements for spec in specs.values()),
         elements_written=d.B * d.Co * height * width,
         elementwise=steps * d.B * d.Co * min(d.C * d.K**2, height * width),
@@ -114,16 +190,26 @@ def cost(d: Dims) -> Cost:
 
 RESNET = "DCD-ResNet-18, Li et al. 2021, with their r = 16 and default L for the narrower side"
 STAGE1 = Dims(B=1, C=64, Co=64, H=56, W=56, K=3, L=latent_width(64), Lk=1, R=16)
-WORKLOADS = [
-    Workload("resnet18/stage1_k3", STAGE1, RESNET),
-    Workload("resnet18/stage1_k3_phi", STAGE1.replace(parts="phi"), RESNET + ", Λ left out"),
-    Workload("resnet18/stage1_k3_taps4_b8", STAGE1.replace(B=8, Lk=4), RESNET + ", Lk = ⌊K²/2⌋"),
-    Workload("resnet18/stage2_k3_down", STAGE1.replace(Co=128, stride=2), RESNET),
+NETWORK = [
+    Workload("dcd_resnet18/stage1_k3", STAGE1, RESNET),
+    Workload("dcd_resnet18/stage1_k3_phi", STAGE1.replace(parts="phi"), RESNET + ", Λ left out"),
+    Workload("dcd_resnet18/stage1_k3_taps4_b8", STAGE1.replace(B=8, Lk=4), RESNET + ", Lk = ⌊K²/2⌋"),
+    Workload("dcd_resnet18/stage2_k3_down", STAGE1.replace(Co=128, stride=2), RESNET),
     Workload(
-        "resnet18/stage3_k3_b8",
+        "dcd_resnet18/stage3_k3_b8",
         Dims(B=8, C=256, Co=256, H=14, W=14, K=3, L=latent_width(256), Lk=1, R=16),
         RESNET,
     ),
+    Workload(
+        "dcd_resnet18/stage4_k3",
+        Dims(B=1, C=512, Co=512, H=7, W=7, K=3, L=latent_width(512), Lk=1, R=16),
+        RESNET,
+    ),
+]
+WORKLOADS = [
+    *NETWORK,
+    *sweep(NETWORK[0], L=(2, 4, 8, 16, 32), K=(1, 3, 5, 7)),
+    *sweep(NETWORK[0], Lk=(1, 2, 4, 9)),
 ]
 SMALL = Dims(B=2, C=8, Co=6, H=7, W=6, K=3, L=3, Lk=2, R=2)
 PROOF_DIMS = (
@@ -132,10 +218,13 @@ PROOF_DIMS = (
     SMALL.replace(C=10, Co=4, H=6, W=7, L=2, stride=2),
     SMALL.replace(parts="gate"),
     SMALL.replace(parts="phi"),
+    SMALL.replace(H=5, W=8, K=2, stride=2),
+    SMALL.replace(H=3, W=4, K=4, Lk=1),
 )
 
 ON_KERNEL = "Φ is multiplied into one kernel per image, where the cheaper order may lie on the map"
 ON_FEATURES = "Φ is applied to the map, where the cheaper order may be one kernel per image"
+BY_SHAPE = "the faster order is not always the one with fewer products"
 core = operator.scope(
     "core",
     reference=reference,
@@ -143,15 +232,22 @@ core = operator.scope(
     output=output,
     cost=cost,
     options=options,
+    domain=domain,
     workloads=WORKLOADS,
     proof_dims=PROOF_DIMS,
     polynomial=True,
-    counted=lambda d: macs(d, on_kernel(d, d.Co)),
+    counted=macs_p_first,
     counted_because=ON_KERNEL + "; P comes first whatever its size",
 )
 
 
-@core.implementation("feature_path", counted=lambda d: macs(d, on_features(d)), counted_because=ON_FEATURES)
+@core.generator(inputs=lambda d: linear_layers(d, inputs(d)))
+def made_linearly(d: Dims, x: Tensor, **layers: Tensor) -> Mapping[str, Tensor]:
+    """One linear layer for each part, on the sum over all positions of an image."""
+    return made_of_sums(inputs(d), x, layers)
+
+
+@core.implementation("feature_path", counted=macs_on_features, counted_because=ON_FEATURES)
 def feature_path(
     x: Tensor,
     weight: Tensor,
@@ -169,15 +265,14 @@ def feature_path(
         total = gate[:, :, None, None] * total
     if phi is not None and P is not None and Q is not None and taps is not None:
         latent = F.conv2d(x, Q.t()[:, :, None, None])
-        small = (phi @ taps.t()).view(*phi.shape[:3], K, K)
+        small = (phi @ taps.t()).reshape(*phi.shape[:3], K, K)
         total = total + F.conv2d(convolve_folded(latent, small, stride), P[:, :, None, None])
     return total
 
 
 @core.implementation(
     "merged",
-    preferred=True,
-    counted=lambda d: macs(d, on_kernel(d, min(d.C, d.Co))),
+    counted=macs_on_kernel,
     counted_because=ON_KERNEL,
 )
 def merged(
@@ -202,6 +297,23 @@ def merged(
     return convolve_folded(x, kernels, stride)
 
 
+@core.implementation("auto", preferred=True, counted=macs_by_shape, counted_because=BY_SHAPE)
+def auto(
+    x: Tensor,
+    weight: Tensor,
+    gate: Part = None,
+    phi: Part = None,
+    P: Part = None,
+    Q: Part = None,
+    taps: Part = None,
+    stride: int = 1,
+) -> Tensor:
+    """Merge one kernel per image where an output channel has at least as many positions as weights."""
+    H, W = x.shape[2:]
+    fuse = merged if merging_pays(weight[0].numel(), H, W, stride) else feature_path
+    return fuse(x, weight, gate, phi, P, Q, taps, stride)
+
+
 def module_reference(
     x: Tensor,
     weight: Tensor,
@@ -215,9 +327,9 @@ def module_reference(
     """y[b] = W_b * x[b], W_b[o,c,n] = λ[b,o]·weight[o,c,n] + Σ_ijl P[o,i]·Φ[b,i,j,l]·Q[c,j]·taps[n,l].
 
     (λ, Φ)[b] = excite·ReLU(squeeze·mean(x[b])). x [B, C, H, W], zero outside the map, its mean over all
-    positions; weight [Co, C, K, K] with odd K; squeeze [C/R, C]; excite [Co+L²·Lk, C/R], the rows of λ
-    before those of Φ; P [Co, L]; Q [C, L]; taps [K², Lk]; y [B, Co, ⌈H/s⌉, ⌈W/s⌉] for the stride s.
-    Without P, Q and taps there is no Φ; without its rows λ is one.
+    positions; weight [Co, C, K, K]; squeeze [C/R, C]; excite [Co+L²·Lk, C/R], the rows of λ before those of
+    Φ; P [Co, L]; Q [C, L]; taps [K², Lk]; s the stride and p = ⌊K/2⌋ the padding;
+    y [B, Co, ⌊(H+2p−K)/s⌋+1, ⌊(W+2p−K)/s⌋+1]. Without P, Q and taps there is no Φ; without its rows λ is one.
     """
     Co, C, K = weight.shape[:3]
     size = P.shape[1] ** 2 * taps.shape[1] if P is not None and taps is not None else 0
@@ -239,22 +351,9 @@ def module_inputs(d: Dims) -> Mapping[str, Spec]:
     return behind_branch(d, inputs(d))
 
 
-def branch_macs(d: Dims) -> int:
-    """Count the two layers of the branch, which are as many weights, per image."""
-    specs = module_inputs(d)
-    return specs["squeeze"].elements + specs["excite"].elements
-
-
 def module_cost(d: Dims) -> Cost:
-    """Return the costs of the core and of its branch: a mean over the map, two layers, a ReLU."""
-    fused = cost(d)
-    return replace(
-        fused,
-        params=fused.params + branch_macs(d),
-        macs=fused.macs + d.B * branch_macs(d),
-        elements_read=sum(spec.elements for spec in module_inputs(d).values()),
-        elementwise=fused.elementwise + d.B * (d.C * d.H * d.W + d.C // d.R),
-    )
+    """Return the costs of the core and of its branch."""
+    return with_branch_cost(d, cost(d), inputs(d))
 
 
 module = operator.scope(
@@ -264,41 +363,33 @@ module = operator.scope(
     output=output,
     cost=module_cost,
     options=options,
-    workloads=WORKLOADS,
+    domain=module_domain,
+    workloads=[*WORKLOADS, *sweep(NETWORK[0], R=(2, 4, 8, 32))],
     proof_dims=PROOF_DIMS,
-    counted=lambda d: macs(d, on_kernel(d, d.Co)) + d.B * branch_macs(d),
+    counted=lambda d: macs_p_first(d) + branch_macs(d, inputs(d)),
     counted_because=ON_KERNEL + "; P comes first whatever its size",
 )
 
 
-def with_branch(fuse: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Turn a form of the core into one of the module, which computes Λ and Φ by the branch."""
-
-    def run(
-        x: Tensor,
-        weight: Tensor,
-        squeeze: Tensor,
-        excite: Tensor,
-        P: Part = None,
-        Q: Part = None,
-        taps: Part = None,
-        stride: int = 1,
-    ) -> Tensor:
-        shape = () if P is None or taps is None else (P.shape[1], P.shape[1], taps.shape[1])
-        gate, phi = branch(x, squeeze, excite, shape)
-        return fuse(x, weight, gate, phi, P, Q, taps, stride)
-
-    return run
+def shape_of_phi(bases: Mapping[str, Part]) -> tuple[int, ...]:
+    """Return the shape of an image's Φ, [L, L, Lk]."""
+    P, taps = bases["P"], bases["taps"]
+    return () if P is None or taps is None else (P.shape[1], P.shape[1], taps.shape[1])
 
 
 module.implementation(
     "feature_path",
-    counted=lambda d: macs(d, on_features(d)) + d.B * branch_macs(d),
+    counted=lambda d: macs_on_features(d) + branch_macs(d, inputs(d)),
     counted_because=ON_FEATURES,
-)(with_branch(feature_path))
+)(with_branch(feature_path, shape_of_phi))
 module.implementation(
     "merged",
-    preferred=True,
-    counted=lambda d: macs(d, on_kernel(d, min(d.C, d.Co))) + d.B * branch_macs(d),
+    counted=lambda d: macs_on_kernel(d) + branch_macs(d, inputs(d)),
     counted_because=ON_KERNEL,
-)(with_branch(merged))
+)(with_branch(merged, shape_of_phi))
+module.implementation(
+    "auto",
+    preferred=True,
+    counted=lambda d: macs_by_shape(d) + branch_macs(d, inputs(d)),
+    counted_because=BY_SHAPE,
+)(with_branch(auto, shape_of_phi))

@@ -4,20 +4,34 @@ W(x) = Λ(x)W₀ + PΦ(x)Qᵀ. Li et al., Revisiting Dynamic Convolution via Mat
 (arXiv 2103.08756), the form for 1×1 kernels: Λ a diagonal matrix, ``gate`` here; Φ a full L×L one, ``phi``;
 P and Q map the channels from and to the latent space. Either part may be left out by ``parts``, as in the
 paper's ablation. Module: one branch of two bias-free layers with a ReLU between them makes the parts.
-The released layer (liyunsheng13/dcd) is a different function and no implementation of this one: it
-computes P(Φ+I)Qᵀ with a batch norm on either side of Φ+I, its gate runs through a hard sigmoid with range
-0 to 2, and its branch has another gate in place of the ReLU. Like ``feature_path`` it never forms W(x).
+With Φ in blocks on a diagonal it is ``dcd_sparse``, beside a static K×K kernel ``dcd_fusion``.
+The released layer (liyunsheng13/dcd) is a different function, ``dcd_released``, and no implementation of
+this one: it computes P(Φ+I)Qᵀ with a batch norm on either side of Φ+I, its gate runs through a hard sigmoid
+with range 0 to 2, and its branch has another gate in place of the ReLU. Like ``feature_path`` it never forms
+W(x).
 """
 
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness import Cost, Dims, Operator, Spec, Traits, Workload, activation, generated, parameter
+from harness import Cost, Dims, Operator, Spec, Traits, Workload, activation, generated, parameter, sweep
+
+from .channel_fusion import (
+    Part,
+    behind_branch,
+    branch_macs,
+    linear_layers,
+    made_of_sums,
+    merging_pays,
+    parts_of,
+    refusal,
+    refusal_of_branch,
+    with_branch,
+    with_branch_cost,
+)
 
 operator = Operator(
     "dcd_pointwise",
@@ -26,9 +40,6 @@ operator = Operator(
     note="The released layer computes P(Φ+I)Qᵀ between two batch norms, which is another function.",
     traits=Traits(space="position", channels="all", sharing=("positions",), dynamic="per image", degree=2),
 )
-
-BOTH = "gate+phi"
-Part = Tensor | None
 
 
 def reference(
@@ -50,7 +61,7 @@ def reference(
 def inputs(d: Dims) -> Mapping[str, Spec]:
     """Shapes of the core's inputs: those of the dynamic parts that the workload names, both by default."""
     specs = {"x": activation(d.B, d.C, d.H, d.W), "weight": parameter(d.Co, d.C, fan_in=d.C)}
-    parts = d.get("parts", BOTH)
+    parts = parts_of(d)
     if "gate" in parts:
         specs["gate"] = generated(d.B, d.Co)
     if "phi" in parts:
@@ -58,6 +69,16 @@ def inputs(d: Dims) -> Mapping[str, Spec]:
         specs["P"] = parameter(d.Co, d.L, fan_in=d.L)
         specs["Q"] = parameter(d.C, d.L, fan_in=d.C)
     return specs
+
+
+def domain(d: Dims) -> str | None:
+    """Refuse parts that there are not."""
+    return refusal(d)
+
+
+def module_domain(d: Dims) -> str | None:
+    """Refuse what the core refuses, and a branch without a hidden unit."""
+    return domain(d) or refusal_of_branch(d)
 
 
 def output(d: Dims) -> tuple[int, ...]:
@@ -75,9 +96,14 @@ def on_matrix(d: Dims) -> int:
     return int(min(d.C, d.Co) * d.L**2 + d.L * d.C * d.Co)
 
 
-def macs(d: Dims, latent: int) -> int:
+def p_first(d: Dims) -> int:
+    """Count the latent path as the reference takes it, per image: a matrix, P multiplied with Φ first."""
+    return int(d.Co * d.L**2 + d.L * d.C * d.Co)
+
+
+def macs(d: Dims, path: Callable[[Dims], int]) -> int:
     """Count the batch: the static matrix at every position and, where Φ takes part, its path per image."""
-    return int(d.B * (d.H * d.W * d.C * d.Co + ("phi" in d.get("parts", BOTH)) * latent))
+    return int(d.B * (d.H * d.W * d.C * d.Co + (path(d) if "phi" in parts_of(d) else 0)))
 
 
 def cost(d: Dims) -> Cost:
@@ -89,7 +115,7 @@ def cost(d: Dims) -> Cost:
     steps = ("gate" in specs) + ("phi" in specs)
     return Cost(
         params=sum(spec.elements for spec in specs.values() if spec.role == "parameter"),
-        macs=macs(d, min(on_features(d), on_matrix(d))),
+        macs=macs(d, lambda d: min(on_features(d), on_matrix(d))),
         elements_read=sum(spec.elements for spec in specs.values()),
         elements_written=d.B * d.Co * d.H * d.W,
         elementwise=steps * d.B * d.Co * min(d.C, d.H * d.W),
@@ -107,25 +133,26 @@ def latent_width(channels: int) -> int:
 MOBILENET = "DCD-MobileNetV2, Li et al. 2021, with their r = 16 and default L for the narrower side"
 RESNET = "DCD-ResNet-50, Li et al. 2021, with their r = 16 and default L for the narrower side"
 EXPAND = Dims(B=1, C=24, Co=144, H=56, W=56, L=latent_width(24), R=16)
-WORKLOADS = [
-    Workload("mobilenet_v2/stage2_expand", EXPAND, MOBILENET),
-    Workload("mobilenet_v2/stage2_expand_gate", EXPAND.replace(parts="gate"), MOBILENET + ", Φ left out"),
+NETWORK = [
+    Workload("dcd_mobilenetv2/stage2_expand", EXPAND, MOBILENET),
+    Workload("dcd_mobilenetv2/stage2_expand_gate", EXPAND.replace(parts="gate"), MOBILENET + ", Φ left out"),
     Workload(
-        "mobilenet_v2/stage5_expand_b8",
+        "dcd_mobilenetv2/stage5_expand_b8",
         Dims(B=8, C=96, Co=576, H=14, W=14, L=latent_width(96), R=16),
         MOBILENET,
     ),
     Workload(
-        "mobilenet_v2/stage6_project_b8",
+        "dcd_mobilenetv2/stage6_project_b8",
         Dims(B=8, C=960, Co=160, H=7, W=7, L=latent_width(160), R=16),
         MOBILENET,
     ),
     Workload(
-        "resnet50/stage3_reduce",
+        "dcd_resnet50/stage3_reduce",
         Dims(B=1, C=1024, Co=256, H=14, W=14, L=latent_width(256), R=16),
         RESNET,
     ),
 ]
+WORKLOADS = [*NETWORK, *sweep(NETWORK[0], L=(1, 2, 6, 12, 24))]
 SMALL = Dims(B=2, C=8, Co=6, H=7, W=5, L=3, R=2)
 PROOF_DIMS = (
     SMALL,
@@ -136,23 +163,29 @@ PROOF_DIMS = (
 
 PHI_ON_MATRIX = "Φ is multiplied into one matrix per image, where the cheaper order may lie on the map"
 PHI_ON_FEATURES = "Φ is applied to the map, where the cheaper order may be one matrix per image"
+PHI_BY_SHAPE = "the faster order is not always the one with fewer products"
 core = operator.scope(
     "core",
     reference=reference,
     inputs=inputs,
     output=output,
     cost=cost,
+    domain=domain,
     workloads=WORKLOADS,
     proof_dims=PROOF_DIMS,
     polynomial=True,
-    counted=lambda d: macs(d, d.Co * d.L**2 + d.L * d.C * d.Co),
+    counted=lambda d: macs(d, p_first),
     counted_because=PHI_ON_MATRIX + "; P comes first whatever its size",
 )
 
 
-@core.implementation(
-    "feature_path", counted=lambda d: macs(d, on_features(d)), counted_because=PHI_ON_FEATURES
-)
+@core.generator(inputs=lambda d: linear_layers(d, inputs(d)))
+def made_linearly(d: Dims, x: Tensor, **layers: Tensor) -> Mapping[str, Tensor]:
+    """One linear layer for each part, on the sum over all positions of an image."""
+    return made_of_sums(inputs(d), x, layers)
+
+
+@core.implementation("feature_path", counted=lambda d: macs(d, on_features), counted_because=PHI_ON_FEATURES)
 def feature_path(
     x: Tensor, weight: Tensor, gate: Part = None, phi: Part = None, P: Part = None, Q: Part = None
 ) -> Tensor:
@@ -167,9 +200,7 @@ def feature_path(
     return total
 
 
-@core.implementation(
-    "merged", preferred=True, counted=lambda d: macs(d, on_matrix(d)), counted_because=PHI_ON_MATRIX
-)
+@core.implementation("merged", counted=lambda d: macs(d, on_matrix), counted_because=PHI_ON_MATRIX)
 def merged(
     x: Tensor, weight: Tensor, gate: Part = None, phi: Part = None, P: Part = None, Q: Part = None
 ) -> Tensor:
@@ -180,7 +211,24 @@ def merged(
     if phi is not None and P is not None and Q is not None:
         every = P.expand(len(x), -1, -1)
         matrix = matrix + ((every @ phi) @ Q.t() if len(P) <= len(Q) else every @ (phi @ Q.t()))
-    return (matrix @ x.flatten(2)).view(len(x), -1, *x.shape[2:])
+    return (matrix @ x.flatten(2)).reshape(len(x), -1, *x.shape[2:])
+
+
+def by_shape(d: Dims) -> int:
+    """Count the latent path in the order that ``auto`` chooses, per image."""
+    return on_matrix(d) if merging_pays(d.C, d.H, d.W) else on_features(d)
+
+
+@core.implementation(
+    "auto", preferred=True, counted=lambda d: macs(d, by_shape), counted_because=PHI_BY_SHAPE
+)
+def auto(
+    x: Tensor, weight: Tensor, gate: Part = None, phi: Part = None, P: Part = None, Q: Part = None
+) -> Tensor:
+    """Merge one matrix per image where the map has at least as many positions as channels."""
+    C, H, W = x.shape[1:]
+    fuse = merged if merging_pays(C, H, W) else feature_path
+    return fuse(x, weight, gate, phi, P, Q)
 
 
 def module_reference(
@@ -204,38 +252,14 @@ def module_reference(
     return torch.einsum("boc,bchw->bohw", matrix, x)
 
 
-def behind_branch(d: Dims, specs: Mapping[str, Spec]) -> Mapping[str, Spec]:
-    """Replace Λ and Φ, as far as they are among the inputs, by the two layers that make them."""
-    made = [spec.elements // d.B for spec in specs.values() if spec.role == "generated"]
-    hidden = d.C // d.R
-    return {
-        **{name: spec for name, spec in specs.items() if spec.role != "generated"},
-        "squeeze": parameter(hidden, d.C, fan_in=d.C),
-        "excite": parameter(sum(made), hidden, fan_in=hidden),
-    }
-
-
 def module_inputs(d: Dims) -> Mapping[str, Spec]:
     """Shapes of the module's inputs."""
     return behind_branch(d, inputs(d))
 
 
-def branch_macs(d: Dims) -> int:
-    """Count the two layers of the branch, which are as many weights, per image."""
-    specs = module_inputs(d)
-    return specs["squeeze"].elements + specs["excite"].elements
-
-
 def module_cost(d: Dims) -> Cost:
-    """Return the costs of the core and of its branch: a mean over the map, two layers, a ReLU."""
-    fused = cost(d)
-    return replace(
-        fused,
-        params=fused.params + branch_macs(d),
-        macs=fused.macs + d.B * branch_macs(d),
-        elements_read=sum(spec.elements for spec in module_inputs(d).values()),
-        elementwise=fused.elementwise + d.B * (d.C * d.H * d.W + d.C // d.R),
-    )
+    """Return the costs of the core and of its branch."""
+    return with_branch_cost(d, cost(d), inputs(d))
 
 
 module = operator.scope(
@@ -244,42 +268,33 @@ module = operator.scope(
     inputs=module_inputs,
     output=output,
     cost=module_cost,
-    workloads=WORKLOADS,
+    domain=module_domain,
+    workloads=[*WORKLOADS, *sweep(NETWORK[0], R=(2, 4, 8, 24))],
     proof_dims=PROOF_DIMS,
-    counted=lambda d: macs(d, d.Co * d.L**2 + d.L * d.C * d.Co) + d.B * branch_macs(d),
+    counted=lambda d: macs(d, p_first) + branch_macs(d, inputs(d)),
     counted_because=PHI_ON_MATRIX + "; P comes first whatever its size",
 )
 
 
-def branch(x: Tensor, squeeze: Tensor, excite: Tensor, shape: tuple[int, ...]) -> tuple[Part, Part]:
-    """Compute λ and Φ of a map [B, C, H, W]; no λ where excite has no rows for it, no Φ without a shape."""
-    dynamic = F.linear(F.relu(F.linear(x.mean((2, 3)), squeeze)), excite)
-    gates = len(excite) - (math.prod(shape) if shape else 0)
-    gate, phi = dynamic.tensor_split([gates], dim=1)
-    return gate if gates else None, phi.reshape(-1, *shape) if shape else None
-
-
-def with_branch(fuse: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Turn a form of the core into one of the module, which computes Λ and Φ by the branch."""
-
-    def run(
-        x: Tensor, weight: Tensor, squeeze: Tensor, excite: Tensor, P: Part = None, Q: Part = None
-    ) -> Tensor:
-        shape = () if P is None else (P.shape[1], P.shape[1])
-        gate, phi = branch(x, squeeze, excite, shape)
-        return fuse(x, weight, gate, phi, P, Q)
-
-    return run
+def shape_of_phi(bases: Mapping[str, Part]) -> tuple[int, ...]:
+    """Return the shape of an image's Φ, [L, L]."""
+    P = bases["P"]
+    return () if P is None else (P.shape[1], P.shape[1])
 
 
 module.implementation(
     "feature_path",
-    counted=lambda d: macs(d, on_features(d)) + d.B * branch_macs(d),
+    counted=lambda d: macs(d, on_features) + branch_macs(d, inputs(d)),
     counted_because=PHI_ON_FEATURES,
-)(with_branch(feature_path))
+)(with_branch(feature_path, shape_of_phi))
 module.implementation(
     "merged",
-    preferred=True,
-    counted=lambda d: macs(d, on_matrix(d)) + d.B * branch_macs(d),
+    counted=lambda d: macs(d, on_matrix) + branch_macs(d, inputs(d)),
     counted_because=PHI_ON_MATRIX,
-)(with_branch(merged))
+)(with_branch(merged, shape_of_phi))
+module.implementation(
+    "auto",
+    preferred=True,
+    counted=lambda d: macs(d, by_shape) + branch_macs(d, inputs(d)),
+    counted_because=PHI_BY_SHAPE,
+)(with_branch(auto, shape_of_phi))
