@@ -105,18 +105,18 @@ NET = "CondConv-EfficientNet-B0 with 8 experts, Yang et al. 2019"
 STUDY = "ResNet-18's first stage with 4 experts; He et al. 2016, table 1"
 NETWORK = [
     Workload(
-        "condconv_efficientnet_b0_8e/stage6_expand", Dims(B=1, C=192, Co=1152, H=7, W=7, K=1, G=1, E=8), NET
+        "condconv_efficientnet_b0_8e/stage7_expand", Dims(B=1, C=192, Co=1152, H=7, W=7, K=1, G=1, E=8), NET
     ),
     Workload(
-        "condconv_efficientnet_b0_8e/stage5_expand", Dims(B=1, C=80, Co=480, H=14, W=14, K=1, G=1, E=8), NET
+        "condconv_efficientnet_b0_8e/stage6_expand", Dims(B=1, C=80, Co=480, H=14, W=14, K=1, G=1, E=8), NET
     ),
     Workload(
-        "condconv_efficientnet_b0_8e/stage6_k5_down",
+        "condconv_efficientnet_b0_8e/stage7_k5_down",
         Dims(B=1, C=672, Co=672, H=14, W=14, K=5, G=672, E=8, stride=2),
         NET,
     ),
     Workload(
-        "condconv_efficientnet_b0_8e/stage7_project_b8",
+        "condconv_efficientnet_b0_8e/stage8_project_b8",
         Dims(B=8, C=1152, Co=320, H=7, W=7, K=1, G=1, E=8),
         NET,
     ),
