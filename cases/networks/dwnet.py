@@ -33,24 +33,29 @@ def inhomogeneous(net: Blueprint, x: Tensor) -> Tensor:
     return net.layer("inhomogeneous_depthwise_conv2d", "", x, K=7, G=32, R=4)
 
 
+def excited(net: Blueprint, x: Tensor) -> Tensor:
+    """Lay a depthwise convolution with bias and squeeze-and-excitation behind it, r = 4 as in D-DWNet."""
+    return net.layer("squeeze_excite", "se", static(net, x), R=4)
+
+
 MIXING = {"dwnet": static, "ddwnet": dynamic, "iddwnet": inhomogeneous}
 
 
-def block(net: Blueprint, x: Tensor, kind: str) -> Tensor:
+def block(net: Blueprint, x: Tensor, kind: str, excites: bool) -> Tensor:
     """Lay the block that stands for attention, beside a shortcut, and the MLP."""
     y = conv_norm(net, "project_in", x, x.shape[1], 1)
-    y = batch_norm(net, MIXING[kind](net, y))
+    y = batch_norm(net, excited(net, y) if excites else MIXING[kind](net, y))
     y = batch_norm(net, conv(net, "project_out", y, x.shape[1], 1), relu=False)
     return mlp(net, add(net, y, x))
 
 
-def dwnet(net: Blueprint, kind: str, width: int, depths: tuple[int, ...]) -> None:
+def dwnet(net: Blueprint, kind: str, width: int, depths: tuple[int, ...], excites: bool = False) -> None:
     """Lay a DWNet of a kind for images of 224×224."""
     x = patches(net, width)
     for place, depth in enumerate(depths):
         with net.stage(f"stage{place + 1}"):
             for _ in range(depth):
-                x = block(net, x, kind)
+                x = block(net, x, kind, excites)
             if place < len(depths) - 1:
                 x = merge(net, x)
     classifier(net, layer_norm(net, x))
@@ -61,6 +66,12 @@ NETWORKS = [
     for kind in MIXING
     for size in ("t", "b")
 ]
+WITH_SE = Network(
+    "dwnet_t_se",
+    SOURCE,
+    partial(dwnet, kind="dwnet", width=SIZES["t"][0], depths=SIZES["t"][1], excites=True),
+    note="squeeze-and-excitation behind every depthwise convolution; its ratio is not printed, 4 here",
+)
 
 README = "Atten4Vis/DemystifyLocalViT, README.md"
 PRINTED = {

@@ -15,6 +15,7 @@ from torch import Tensor
 from harness import Blueprint, Network
 
 from .parts import add, batch_norm, classifier, conv_norm
+from .printed import elementwise, printed_macs, printed_params
 
 SOURCE = "Tan and Le 2019, ICML, arXiv 1905.11946, table 1"
 CONDCONV = "Yang et al. 2019, NeurIPS, arXiv 1904.04971"
@@ -85,4 +86,28 @@ NETWORKS = [
     Network("condconv_efficientnet_b0_4e", CONDCONV, partial(efficientnet, experts=4)),
     Network("condconv_efficientnet_b0_8e", CONDCONV, partial(efficientnet, experts=8)),
     Network("condconv_efficientnet_b0_8e_depth", CONDCONV, partial(efficientnet, experts=8, depth=1.1)),
+]
+
+README = "tensorflow/tpu, models/official/efficientnet/condconv/README.md"
+PRINTED = {
+    "efficientnet_b0": ("5.3 M", "391 M"),
+    "condconv_efficientnet_b0_4e": ("13.3 M", "402 M"),
+    "condconv_efficientnet_b0_8e": ("24.0 M", "413 M"),
+    "condconv_efficientnet_b0_8e_depth": ("39.7 M", "614 M"),
+}
+FIGURES = [
+    figure
+    for name, (params, macs) in PRINTED.items()
+    for figure in (
+        printed_params(name, params, README),
+        printed_macs(
+            name,
+            macs,
+            README,
+            elementwise(name, "means, biases and ReLU of squeeze-and-excitation", "squeeze_excite"),
+            elementwise(name, "the last mean over the map", "pooling"),
+            elementwise(name, "shortcuts", "shortcut"),
+            elementwise(name, "means and sigmoids of the routings", "routing"),
+        ),
+    )
 ]

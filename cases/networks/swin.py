@@ -46,13 +46,15 @@ def merge(net: Blueprint, x: Tensor) -> Tensor:
     return linear(net, "merge", joined, joined.shape[1] // 2, bias=False)
 
 
-def swin(net: Blueprint, width: int, depths: tuple[int, ...]) -> None:
+def swin(net: Blueprint, width: int, depths: tuple[int, ...], excites: bool = False) -> None:
     """Lay a Swin Transformer for images of 224×224."""
     x = patches(net, width)
     for place, depth in enumerate(depths):
         with net.stage(f"stage{place + 1}"):
             for index in range(depth):
-                x = mlp(net, add(net, attend(net, x, shifted=index % 2 == 1), x))
+                y = attend(net, x, shifted=index % 2 == 1)
+                y = net.layer("squeeze_excite", "se", y, R=4) if excites else y
+                x = mlp(net, add(net, y, x))
             if place < len(depths) - 1:
                 x = merge(net, x)
     classifier(net, layer_norm(net, x))
@@ -62,6 +64,13 @@ NETWORKS = [
     Network(f"swin_{name}", SOURCE, partial(swin, width=width, depths=depths), mixes=True)
     for name, (width, depths) in SIZES.items()
 ]
+WITH_SE = Network(
+    "swin_t_se",
+    "Han et al. 2022, ICLR, arXiv 2106.04263, section 4.2",
+    partial(swin, width=SIZES["t"][0], depths=SIZES["t"][1], excites=True),
+    mixes=True,
+    note="squeeze-and-excitation behind every attention; its ratio, which is not printed, is 4 here",
+)
 README = "microsoft/Swin-Transformer, README.md"
 FIGURES = [
     figure

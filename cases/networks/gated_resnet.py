@@ -1,0 +1,74 @@
+"""ResNet-50 with squeeze-and-excitation, or with gather-excite, behind every bottleneck.
+
+Hu et al., Squeeze-and-Excitation Networks, CVPR 2018 (arXiv 1709.01507), table 1, r = 16; Hu et al.,
+Gather-Excite, NeurIPS 2018 (arXiv 1810.12348), section 3: GE-θ and GE-θ⁺ with the global extent, whose
+depthwise convolution is as large as the map. The gate scales what is then added to the shortcut.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import Tensor
+
+from harness import Blueprint, Network, Term
+
+from .parts import add, batch_norm, classifier, conv, conv_norm
+from .printed import elementwise, printed_macs, printed_params
+from .resnet import DEPTHS, early_stride, shortcut, stages, stem
+
+SE = "Hu et al. 2018, CVPR, arXiv 1709.01507, table 1"
+GE = "Hu et al. 2018, NeurIPS, arXiv 1810.12348, section 3"
+
+# Lays a gate behind a map.
+Gate = Callable[[Blueprint, Tensor], Tensor]
+
+
+def squeeze_excite(net: Blueprint, x: Tensor) -> Tensor:
+    """Lay squeeze-and-excitation with r = 16."""
+    return net.layer("squeeze_excite", "", x, R=16)
+
+
+def gather_excite(net: Blueprint, x: Tensor, variant: str) -> Tensor:
+    """Lay gather-excite of a variant with the global extent."""
+    letters = {"R": 16} if variant == "plus" else {}
+    return net.layer("gather_excite", "", x, None, variant=variant, **letters)
+
+
+def block(net: Blueprint, x: Tensor, width: int, stride: int, gate: Gate) -> Tensor:
+    """Lay a bottleneck, its gate and the shortcut."""
+    y = conv_norm(net, "reduce", x, width, 1)
+    y = conv_norm(net, "k3_down" if stride > 1 else "k3", y, width, 3, stride)
+    y = batch_norm(net, conv(net, "expand", y, 4 * width, 1), relu=False)
+    return add(net, gate(net, y), shortcut(net, x, 4 * width, stride), relu=True)
+
+
+def gated(net: Blueprint, gate: Gate) -> None:
+    """Lay a ResNet-50 with gates for images of 224×224."""
+    classifier(net, stages(net, stem(net), partial(block, gate=gate), DEPTHS[50]))
+
+
+NETWORKS = [
+    Network("se_resnet50", SE, partial(gated, gate=squeeze_excite)),
+    Network("ge_resnet50", GE, partial(gated, gate=partial(gather_excite, variant="theta")), note="GE-θ"),
+    Network(
+        "ge_resnet50_plus", GE, partial(gated, gate=partial(gather_excite, variant="plus")), note="GE-θ⁺"
+    ),
+    Network(
+        "ge_resnet50_minus", GE, partial(gated, gate=partial(gather_excite, variant="minus")), note="GE-θ⁻"
+    ),
+]
+
+FIGURES = [
+    printed_macs(
+        "se_resnet50",
+        "3.87 G",
+        SE,
+        Term(
+            "the stride of three blocks in the first 1×1, where torchvision has it in the 3×3", early_stride
+        ),
+        elementwise("se_resnet50", "the mean over the map and the product with the gate", "squeeze_excite"),
+        verified=False,
+    ),
+    printed_params("ge_resnet50", "31.2 M", GE, verified=False),
+    printed_params("ge_resnet50_plus", "33.7 M", GE, verified=False),
+]
