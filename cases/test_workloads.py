@@ -11,7 +11,7 @@ from pathlib import Path
 from harness import Workload
 from harness.bench.catalog import load_catalogue
 
-LETTERS = ("B", "C", "Co", "H", "W", "K")
+LETTERS = ("B", "C", "Co", "H", "W", "T", "K", "direction")
 OPERATORS = load_catalogue([Path(__file__).parent]).operators.values()
 # Every workload once, with the pages that have it.
 PAGES: dict[Workload, set[str]] = {}
