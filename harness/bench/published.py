@@ -114,7 +114,7 @@ class Figure:
             "printed": self.printed,
             "counted": counted,
             "terms": terms,
-            "difference": (closed if verdict == "closed" else counted) / number(self.printed) - 1,
+            "difference": (counted if verdict == "matched" else closed) / number(self.printed) - 1,
             "verdict": verdict,
             "source": self.source,
             "verified": self.verified,
