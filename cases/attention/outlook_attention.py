@@ -189,9 +189,9 @@ def module_cost(d: Dims) -> Cost:
     )
 
 
-D1 = "VOLO-D1, Yuan et al. 2021, table 2"
-D2 = "VOLO-D2 on images of 384×384, Yuan et al. 2021, table 2"
-D5 = "VOLO-D5 on images of 512×512, Yuan et al. 2021, table 2"
+D1 = "VOLO-D1 as released (sail-sg/volo)"
+D2 = "VOLO-D2 as released (sail-sg/volo), images of 384×384"
+D5 = "VOLO-D5 as released (sail-sg/volo), images of 512×512"
 NETWORK = [
     Workload("volo_d1/stage1", Dims(B=1, C=192, H=28, W=28, K=3, M=6, stride=2), D1),
     Workload("volo_d2_384/stage1", Dims(B=1, C=256, H=48, W=48, K=3, M=8, stride=2), D2),
