@@ -48,6 +48,11 @@ def elementwise(d: Dims, elements: int) -> int:
 
 def normalise(z: Tensor, norms: Mapping[str, Tensor], layer: str) -> Tensor:
     """Normalise [B, C, …] with the layer's own of ``norms``; by the batch where no statistics are stored."""
-    gain, shift = norms[f"{layer}_gain"], norms[f"{layer}_shift"]
-    mean, variance = norms.get(f"{layer}_mean"), norms.get(f"{layer}_variance")
-    return F.batch_norm(z, mean, variance, gain, shift, training=mean is None)
+    # On the CPU the gradients of torch 2.13 are wrong where these four do not lie close together, and where
+    # the map of a single image has another layout than its gradient; [1, C, H·W] has no second layout.
+    names = ("mean", "variance", "gain", "shift")
+    mean, variance, gain, shift = (
+        norms[f"{layer}_{name}"].contiguous() if f"{layer}_{name}" in norms else None for name in names
+    )
+    maps = z.flatten(2) if len(z) == 1 and z.dim() > 2 else z
+    return F.batch_norm(maps, mean, variance, gain, shift, training=mean is None).reshape(z.shape)
