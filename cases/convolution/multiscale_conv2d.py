@@ -40,9 +40,9 @@ operator = Operator(
     source="Gao et al. 2021, TPAMI, arXiv 1904.01169, eq. (1)",
     note=(
         "Han et al. 2022 call it low rank in space; the matrices between its positions have full rank. "
-        "Weights differ at the border of the map, where a path through several convolutions would leave it."
+        "Positions do not quite share weights either: a path through several convolutions ends at the border."
     ),
-    traits=Traits(space="local", channels="all", sharing=("positions",)),
+    traits=Traits(space="local", channels="all"),
 )
 
 

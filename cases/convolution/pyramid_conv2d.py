@@ -35,8 +35,12 @@ operator = Operator(
     "pyramid_conv2d",
     family="convolution",
     source="Duta et al. 2020, arXiv 2006.11538, section 3",
-    note="Han et al. 2022 call it low rank in space; the matrices between its positions have full rank",
+    note=(
+        "Han et al. 2022 call it low rank in space; the matrices between its positions have full rank. The "
+        "traits are those of one group at every level: of several groups, levels read different channels."
+    ),
     traits=Traits(space="local", channels="all", sharing=("positions",)),
+    probed_at=Dims(B=1, C=4, Co=8, H=7, W=9, levels=3, groups="1-1-1"),
 )
 
 
