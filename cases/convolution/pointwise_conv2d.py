@@ -60,6 +60,7 @@ MOBILENET = "MobileNetV2, Sandler et al. 2018, table 2"
 RESNET = "ResNet-50, He et al. 2016, table 1"
 WORKLOADS = [
     Workload("mobilenetv2/stage2_expand", Dims(B=1, C=24, Co=144, H=56, W=56), MOBILENET),
+    Workload("mobilenetv2/stage5_expand", Dims(B=1, C=96, Co=576, H=14, W=14), MOBILENET),
     Workload("resnet50/stage1_reduce", Dims(B=1, C=256, Co=64, H=56, W=56), RESNET),
     Workload("resnet50/stage4_expand", Dims(B=1, C=512, Co=2048, H=7, W=7), RESNET),
 ]
