@@ -13,6 +13,9 @@ from harness.bench.dims import Dims, Workload
 from harness.bench.pages import Operator, Scope
 from harness.paper.errors import SameopError
 
+# What the axes of a vector, a sequence and a map are called.
+_LETTERS = {2: ("B", "C"), 3: ("B", "C", "T"), 4: ("B", "C", "H", "W")}
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -139,7 +142,7 @@ class Blueprint:
         scope: ``module`` where the operator has one, unless named.
         """
         chosen = self._scope(operator, scope)
-        sizes = dict(zip(("B", "C", "H", "W") if x.dim() == 4 else ("B", "C", "T"), x.shape, strict=True))
+        sizes = dict(zip(_LETTERS[x.dim()], x.shape, strict=True))
         dims = Dims(**sizes, **letters)
         cost = chosen.cost(dims)
         key = (operator, chosen.name, dims)

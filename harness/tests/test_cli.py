@@ -267,3 +267,78 @@ def _without(folder: Path, module: str, *arguments: str) -> tuple[int, str, str]
 def test_codes_are_those_of_the_gate() -> None:
     """The commands use the documented codes and never 2, 3 or 5."""
     assert {int(code) for code in Exit} == {0, 1, 4, 10, 11, 12, 13, 14, 130}
+
+
+NETWORK = '''
+"""A network of the page beside it, and what a paper prints of it."""
+
+from harness import Blueprint, Dims, Figure, Formula, Network
+
+
+def build(net: Blueprint) -> None:
+    """Lay the layer twice."""
+    with net.stage("stage1"):
+        for _ in range(2):
+            net.layer("scale", "gate", net.input(6))
+
+
+NETWORKS = [Network("net", "a paper", build)]
+FIGURES = [Figure("net", "params", "{printed}", "a paper", lambda books: books.network("net").params)]
+FORMULAS = [
+    Formula(
+        "C",
+        "parameters of scale",
+        "a paper",
+        stated=lambda d: d.C,
+        counted=lambda books, d: books.params("scale", "core", **d),
+        dims=[Dims(B=1, C=C) for C in (3, 5)],
+    )
+]
+'''
+
+
+def add_network(root: Path, printed: str) -> None:
+    """Write a project with a network of twelve parameters."""
+    make_project(root)
+    (root / "ops" / "networks.py").write_text(NETWORK.replace("{printed}", printed), encoding="utf-8")
+
+
+def test_network(command: Command, tmp_path: Path) -> None:
+    """Names without an argument, layers with one; a document alone on standard output."""
+    add_network(tmp_path, "12")
+    code, out, _ = command("network", "--json")
+    assert (code, json.loads(out)) == (0, {"networks": ["net"]})
+    code, out, _ = command("network", "net", "--json")
+    found = json.loads(out)
+    assert (code, found["params"], found["published"]["verdict"]) == (0, 12, "params matched")
+    layer = found["layers"][0]
+    assert (layer["operator"], layer["workload"], layer["count"]) == ("scale", "net/stage1_gate", 2)
+    code, out, _ = command("network", "net")
+    assert code == 0
+    assert "net/stage1_gate" in out
+
+
+def test_network_that_is_none(command: Command, tmp_path: Path) -> None:
+    """An unknown network and a mixer without a place are one sentence each."""
+    add_network(tmp_path, "12")
+    code, out, err = command("network", "nte")
+    assert (code, out) == (4, "")
+    assert err.startswith("sameop: No network is named 'nte': `sameop network` without a name lists the 1")
+    code, out, err = command("network", "net", "--mixer", "scale")
+    assert (code, out) == (4, "")
+    assert "its mixing layers have no other operator's shape" in err
+
+
+@pytest.mark.parametrize(("printed", "expected"), [("12", 0), ("13", 1)])
+def test_published(command: Command, tmp_path: Path, printed: str, expected: int) -> None:
+    """Figures that are reproduced end in 0; too many that are not, in 1."""
+    add_network(tmp_path, printed)
+    code, out, _ = command("published", "--json")
+    found = json.loads(out)
+    assert code == expected
+    assert found["figures"][0]["verdict"] == ("not reproduced" if expected else "matched")
+    assert found["formulas"][0]["verdict"] == "holds"
+    code, out, err = command("published")
+    assert code == expected
+    assert "parameters of scale" in out
+    assert "1 figures: " in err
