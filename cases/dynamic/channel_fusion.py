@@ -17,7 +17,7 @@ from harness import Cost, Dims, Spec, parameter
 
 PARTS = BOTH, GATE, PHI = "gate+phi", "gate", "phi"
 Part = Tensor | None
-Bases = Mapping[str, Part]
+Bases = Mapping[str, Tensor]
 
 
 def parts_of(d: Dims) -> str:
@@ -84,6 +84,12 @@ def branch(x: Tensor, squeeze: Tensor, excite: Tensor, shape: tuple[int, ...]) -
     gates = len(excite) - (math.prod(shape) if shape else 0)
     gate, phi = dynamic.tensor_split([gates], dim=1)
     return gate if gates else None, phi.reshape(-1, *shape) if shape else None
+
+
+def square_phi(bases: Bases) -> tuple[int, ...]:
+    """Return the shape of an image's Φ where that is a matrix, [L, L] for P [·, L]."""
+    L = bases["P"].shape[1]
+    return L, L
 
 
 def with_branch(

@@ -33,6 +33,7 @@ from harness import (
 )
 
 from .channel_fusion import (
+    Bases,
     Part,
     behind_branch,
     branch_macs,
@@ -42,6 +43,7 @@ from .channel_fusion import (
     parts_of,
     refusal,
     refusal_of_branch,
+    square_phi,
     with_branch,
     with_branch_cost,
 )
@@ -371,10 +373,9 @@ module = operator.scope(
 )
 
 
-def shape_of_phi(bases: Mapping[str, Part]) -> tuple[int, ...]:
+def shape_of_phi(bases: Bases) -> tuple[int, ...]:
     """Return the shape of an image's Φ, [L, L, Lk]."""
-    P, taps = bases["P"], bases["taps"]
-    return () if P is None or taps is None else (P.shape[1], P.shape[1], taps.shape[1])
+    return (*square_phi(bases), bases["taps"].shape[1])
 
 
 module.implementation(

@@ -29,6 +29,7 @@ from .channel_fusion import (
     parts_of,
     refusal,
     refusal_of_branch,
+    square_phi,
     with_branch,
     with_branch_cost,
 )
@@ -276,25 +277,19 @@ module = operator.scope(
 )
 
 
-def shape_of_phi(bases: Mapping[str, Part]) -> tuple[int, ...]:
-    """Return the shape of an image's Φ, [L, L]."""
-    P = bases["P"]
-    return () if P is None else (P.shape[1], P.shape[1])
-
-
 module.implementation(
     "feature_path",
     counted=lambda d: macs(d, on_features) + branch_macs(d, inputs(d)),
     counted_because=PHI_ON_FEATURES,
-)(with_branch(feature_path, shape_of_phi))
+)(with_branch(feature_path, square_phi))
 module.implementation(
     "merged",
     counted=lambda d: macs(d, on_matrix) + branch_macs(d, inputs(d)),
     counted_because=PHI_ON_MATRIX,
-)(with_branch(merged, shape_of_phi))
+)(with_branch(merged, square_phi))
 module.implementation(
     "auto",
     preferred=True,
     counted=lambda d: macs(d, by_shape) + branch_macs(d, inputs(d)),
     counted_because=PHI_BY_SHAPE,
-)(with_branch(auto, shape_of_phi))
+)(with_branch(auto, square_phi))
