@@ -24,7 +24,8 @@ def probed(name: str) -> Probed:
     try:
         return probe(OPERATORS[name])
     except SameopError as error:
-        pytest.fail(str(error), pytrace=False)
+        said = str(error)
+    pytest.fail(said, pytrace=False)
 
 
 @pytest.mark.parametrize("name", OPERATORS)
