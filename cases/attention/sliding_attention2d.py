@@ -12,6 +12,7 @@ of even side, which has no centre, reaches one further up and left.
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +31,7 @@ from harness import (
     sweep,
 )
 
-from ..involution.involution import taps_inside
+from ..involution.involution import WeightedTaps, multiply, spread, taps_inside, weigh
 from ..workloads import grouped_maps
 
 operator = Operator(
@@ -221,8 +222,10 @@ def unfold(value: Tensor, attention: Tensor) -> Tensor:
 @core.implementation("shifted", preferred=True, counted=lambda d: 0, counted_because=ELEMENTWISE)
 def shifted(value: Tensor, attention: Tensor) -> Tensor:
     """Add up shifted copies of the padded map, one neighbour at a time, without the K² copy."""
-    maps = attention.permute(0, 1, 4, 2, 3).contiguous()
-    return accumulate(value, maps)
+    K = math.isqrt(attention.shape[-1])
+    kernel = attention.permute(0, 1, 4, 2, 3).unflatten(2, (K, K))
+    mixed: Tensor = WeightedTaps.apply(value, kernel.contiguous(), 1)  # type: ignore[no-untyped-call]
+    return mixed
 
 
 @module.implementation("unfold", counted=counted_linear, counted_because=ELEMENTWISE)
@@ -244,14 +247,39 @@ def module_unfold(
 def module_shifted(
     x: Tensor, query: Tensor, key: Tensor, value: Tensor, proj: Tensor, *, heads: int, kernel: int
 ) -> Tensor:
-    """Compute one logit map and add one weighted value map per neighbour, without any K² copy of them."""
-    B, C, H, W = x.shape
+    """Compute one logit map and add one weighted value map per neighbour, without a K² copy of any."""
     q, k, v = project(x, query, key, value)
-    queries = (q * (C // heads) ** -0.5).view(B, heads, C // heads, H, W)
-    logits = [(queries * keys).sum(2) for keys in shifts(k, heads, kernel)]
-    inside = [ones.view(H, W) for ones in shifts(torch.ones_like(x[:1, :1]), 1, kernel)]
-    masked = torch.stack(logits, 2).masked_fill(torch.stack(inside) == 0, -torch.inf)
-    return F.conv2d(accumulate(v, masked.softmax(2)), proj[:, :, None, None])
+    queries = q * (x.shape[1] // heads) ** -0.5
+    logits: Tensor = TapProducts.apply(queries, k, heads, kernel)  # type: ignore[no-untyped-call]
+    ones = torch.ones_like(x[:1, :1])
+    inside = multiply(ones, ones, torch.Size((1, 1, *logits.shape[2:])))
+    masked = logits.masked_fill(inside == 0, -torch.inf)
+    weights = masked.flatten(2, 3).softmax(2).view(logits.shape)
+    mixed: Tensor = WeightedTaps.apply(v, weights, 1)  # type: ignore[no-untyped-call]
+    return F.conv2d(mixed, proj[:, :, None, None])
+
+
+class TapProducts(torch.autograd.Function):
+    """Products with the taps of a map; autograd's own gradient would fill a whole map for every tap."""
+
+    @staticmethod
+    def forward(ctx: Any, queries: Tensor, keys: Tensor, heads: int, kernel: int) -> Tensor:
+        """Multiply queries with the taps of keys, both [B, C, H, W], per head: [B, M, K, K, H, W]."""
+        ctx.save_for_backward(queries, keys)
+        B, _, H, W = queries.shape
+        return multiply(queries, keys, torch.Size((B, heads, kernel, kernel, H, W)))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        """Weigh the keys by the gradient, and spread the queries by it."""
+        queries, keys = ctx.saved_tensors
+        into_queries, into_keys = ctx.needs_input_grad[:2]
+        return (
+            weigh(keys, grad) if into_queries else None,
+            spread(queries, grad, keys.shape) if into_keys else None,
+            None,
+            None,
+        )
 
 
 def project(x: Tensor, *weights: Tensor) -> list[Tensor]:
@@ -264,20 +292,3 @@ def gather(maps: Tensor, K: int, M: int) -> Tensor:
     B, C, H, W = maps.shape
     padded = F.pad(maps, (K // 2, (K - 1) // 2) * 2)
     return padded.unfold(2, K, 1).unfold(3, K, 1).view(B, M, C // M, H, W, K, K)
-
-
-def shifts(maps: Tensor, M: int, K: int) -> list[Tensor]:
-    """View the map shifted to every neighbour in row order, each [B, M, D, H, W], zero outside the map."""
-    B, C, H, W = maps.shape
-    padded = F.pad(maps, (K // 2, (K - 1) // 2) * 2).view(B, M, C // M, H + K - 1, W + K - 1)
-    return [padded[..., u : u + H, v : v + W] for u in range(K) for v in range(K)]
-
-
-def accumulate(value: Tensor, weights: Tensor) -> Tensor:
-    """Add up the shifted value maps [B, C, H, W] times their weights [B, M, K², H, W]."""
-    B, C, H, W = value.shape
-    M, K = weights.shape[1], math.isqrt(weights.shape[2])
-    total = value.new_zeros(B, M, C // M, H, W)
-    for neighbours, weight in zip(shifts(value, M, K), weights.unbind(2), strict=True):
-        total.addcmul_(neighbours, weight.unsqueeze(2))
-    return total.view(B, C, H, W)

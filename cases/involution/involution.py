@@ -13,9 +13,10 @@ is there of it. An even kernel, for which the code loses a row and stops, reache
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -325,18 +326,9 @@ def authors(x: Tensor, kernel: Tensor, stride: int = 1) -> Tensor:
 
 @core.implementation("shifted", preferred=True, counted=lambda d: 0, counted_because=ELEMENTWISE)
 def shifted(x: Tensor, kernel: Tensor, stride: int = 1) -> Tensor:
-    """Add up shifted copies of the padded map, one tap at a time, without a copy per tap."""
-    B, C, H, W = x.shape
-    G, U, V, height, width = kernel.shape[1:]
-    padded = F.pad(x, (V // 2, (V - 1) // 2, U // 2, (U - 1) // 2))
-    grouped = padded.reshape(B, G, C // G, H + U - 1, W + V - 1)
-    total = x.new_zeros(B, G, C // G, height, width)
-    # Unbound at once, the taps get their gradients in one tensor; indexed, each would fill one of its own.
-    weights = kernel.reshape(B, G, 1, U * V, height, width).unbind(3)
-    for (u, v), weight in zip(product(range(U), range(V)), weights, strict=True):
-        rows = grouped[..., u : u + stride * height : stride, :]
-        total.addcmul_(rows[..., v : v + stride * width : stride], weight)
-    return total.view(B, C, height, width)
+    """Add up shifted views of the padded map, one tap at a time, without a copy per tap."""
+    total: Tensor = WeightedTaps.apply(x, kernel, stride)  # type: ignore[no-untyped-call]
+    return total
 
 
 @module.implementation(
@@ -369,6 +361,85 @@ def module_shifted(
 ) -> Tensor:
     """Generate the kernels with 1×1 convolutions, then add up shifted copies."""
     return shifted(x, generate(x, span, span_bias, groups, stride, reduction), stride)
+
+
+class WeightedTaps(torch.autograd.Function):
+    """The sum of weighted taps; autograd's own gradient would fill a whole map for every tap."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernel: Tensor, stride: int) -> Tensor:
+        """Weigh x [B, C, H, W] by kernel [B, G, U, V, ⌈H/s⌉, ⌈W/s⌉]."""
+        ctx.save_for_backward(x, kernel)
+        ctx.stride = stride
+        return weigh(x, kernel, stride)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        """Spread the gradient over the taps, and multiply it with them."""
+        x, kernel = ctx.saved_tensors
+        into_x, into_kernel, _ = ctx.needs_input_grad
+        return (
+            spread(grad, kernel, x.shape, ctx.stride) if into_x else None,
+            multiply(grad, x, kernel.shape, ctx.stride) if into_kernel else None,
+            None,
+        )
+
+
+def weigh(x: Tensor, kernel: Tensor, stride: int = 1) -> Tensor:
+    """Add up the taps of x [B, C, H, W] times a kernel [B, G, U, V, ⌈H/s⌉, ⌈W/s⌉]."""
+    B, C = x.shape[:2]
+    G, U, V, height, width = kernel.shape[1:]
+    total = x.new_zeros(B, G, C // G, height, width)
+    weights = kernel.reshape(B, G, 1, U * V, height, width).unbind(3)
+    for tap, weight in zip(taps_of(phases(x, G, U, V, stride), kernel.shape), weights, strict=True):
+        total.addcmul_(tap, weight)
+    return total.view(B, C, height, width)
+
+
+def multiply(y: Tensor, x: Tensor, shape: torch.Size, stride: int = 1) -> Tensor:
+    """Multiply y [B, C, ⌈H/s⌉, ⌈W/s⌉] with every tap of x [B, C, H, W], and add up a group's channels.
+
+    shape: that of the result, [B, G, U, V, ⌈H/s⌉, ⌈W/s⌉].
+    """
+    B, G, U, V, height, width = shape
+    grouped = y.reshape(B, G, -1, height, width)
+    taps = taps_of(phases(x, G, U, V, stride), shape)
+    return torch.stack([(grouped * tap).sum(2) for tap in taps], 2).view(shape)
+
+
+def spread(y: Tensor, kernel: Tensor, shape: torch.Size, stride: int = 1) -> Tensor:
+    """Add y [B, C, ⌈H/s⌉, ⌈W/s⌉] times a kernel to the taps of a map of the given shape [B, C, H, W]."""
+    H, W = shape[2:]
+    B, G, U, V, height, width = kernel.shape
+    grouped = y.reshape(B, G, -1, height, width)
+    total = phases(y.new_zeros(()).expand(shape), G, U, V, stride)
+    weights = kernel.reshape(B, G, 1, U * V, height, width).unbind(3)
+    for tap, weight in zip(taps_of(total, kernel.shape), weights, strict=True):
+        tap.addcmul_(grouped, weight)
+    padded = total.permute(2, 3, 4, 5, 0, 6, 1).flatten(5).flatten(3, 4).flatten(1, 2)
+    return padded[:, :, U // 2 : U // 2 + H, V // 2 : V // 2 + W]
+
+
+def phases(x: Tensor, G: int, U: int, V: int, stride: int) -> Tensor:
+    """Pad x [B, C, H, W] by the reach of a kernel and take every s-th row and column, [s, s, B, G, C/G, …].
+
+    What a tap reads then lies side by side whatever the stride is.
+    """
+    B, C, H, W = x.shape
+    down, right = -(H + U - 1) % stride, -(W + V - 1) % stride
+    padded = F.pad(x, (V // 2, (V - 1) // 2 + right, U // 2, (U - 1) // 2 + down))
+    rows, columns = (size // stride for size in padded.shape[2:])
+    cells = padded.reshape(B, G, C // G, rows, stride, columns, stride)
+    return cells.permute(4, 6, 0, 1, 2, 3, 5).contiguous()
+
+
+def taps_of(phases: Tensor, shape: torch.Size) -> Iterator[Tensor]:
+    """View the taps of a kernel of the given shape [B, G, U, V, ⌈H/s⌉, ⌈W/s⌉] in row order."""
+    stride = len(phases)
+    U, V, height, width = shape[2:]
+    for u, v in product(range(U), range(V)):
+        rows, columns = slice(u // stride, u // stride + height), slice(v // stride, v // stride + width)
+        yield phases[u % stride, v % stride, ..., rows, columns]
 
 
 def generate(
