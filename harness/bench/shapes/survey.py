@@ -15,7 +15,7 @@ from harness.bench.shapes.refusing import demand_sentence
 from harness.paper.errors import SameopError
 
 # What one scope costs: a refusal takes microseconds, a computation some milliseconds.
-REFUSALS, COMPUTATIONS = 100, 40
+REFUSALS, COMPUTATIONS = 60, 30
 # A formula that defines nothing at more of the shapes than this is drawn badly, or its domain is an excuse.
 MOST_REFUSED = 0.6
 # The variable that asks for another number of computations, and where they come from.
