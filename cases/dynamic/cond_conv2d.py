@@ -155,16 +155,20 @@ def routed_linearly(d: Dims, x: Tensor, weight: Tensor) -> Mapping[str, Tensor]:
     return {"routing": torch.einsum("ec,bchw->be", weight, x)}
 
 
-def convolve_folded(x: Tensor, kernels: Tensor, stride: int) -> Tensor:
+def convolve_folded(x: Tensor, kernels: Tensor, stride: int, bias: Tensor | None = None) -> Tensor:
     """Convolve every image with its own kernel: one grouped convolution, the batch folded into channels.
 
-    x [B, C, H, W]; kernels [B, Co, C/G, K, K]; zero padding of ⌊K/2⌋; y [B, Co, H', W'].
+    x [B, C, H, W]; kernels [B, Co, C/G, K, K]; zero padding of ⌊K/2⌋; bias [B, Co]; y [B, Co, H', W'].
     """
     B, C, H, W = x.shape
     Co, C_group, K = kernels.shape[1:4]
-    groups = B * C // C_group
     folded = F.conv2d(
-        x.reshape(1, B * C, H, W), kernels.flatten(0, 1), stride=stride, padding=K // 2, groups=groups
+        x.reshape(1, B * C, H, W),
+        kernels.flatten(0, 1),
+        None if bias is None else bias.flatten(),
+        stride=stride,
+        padding=K // 2,
+        groups=B * C // C_group,
     )
     return folded.reshape(B, Co, *folded.shape[2:])
 
