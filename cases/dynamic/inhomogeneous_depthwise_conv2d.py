@@ -205,11 +205,8 @@ module = operator.scope(
     cost=module_cost,
     options=lambda d: {"groups": d.G},
     domain=module_domain,
-    workloads=[
-        *WORKLOADS,
-        Workload("iddwnet_t/stage2_train", NETWORK[1].dims.replace(norm="train"), IDDW),
-        *sweep(NETWORK[1], R=(1, 2, 4, 8)),
-    ],
+    # None with norm="train": the gradient of the first bias is zero there, and on large maps all rounding.
+    workloads=[*WORKLOADS, *sweep(NETWORK[1], R=(1, 2, 4, 8))],
     proof_dims=(
         *grouped_maps(C=8, R=2),
         Dims(B=2, C=8, H=5, W=4, K=3, G=2, R=2, norm="train"),
