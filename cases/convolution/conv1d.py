@@ -89,6 +89,10 @@ FCONV = "fconv_wmt_en_de as released (fairseq), after Gehring et al. 2017, arXiv
 WHISPER = (
     "Whisper tiny, Radford et al. 2022, arXiv 2212.04356, section 2.2: 80 mel channels, 30 s, 10 ms a step"
 )
+WAV2VEC = (
+    "wav2vec 2.0, Baevski et al. 2020, arXiv 2006.11477, section 4.2: the encoder's second layer, 1 s of sound "
+    "at 16 kHz; its border is padded here and cut there"
+)
 WORKLOADS = [
     Workload("fconv_wmt/encoder1", Dims(B=1, C=512, Co=1024, T=64, K=3, G=1, direction="centred"), FCONV),
     Workload("fconv_wmt/encoder11", Dims(B=1, C=1024, Co=2048, T=64, K=3, G=1, direction="centred"), FCONV),
@@ -98,6 +102,11 @@ WORKLOADS = [
         "whisper_tiny/stem2_down",
         Dims(B=1, C=384, Co=384, T=3000, K=3, G=1, direction="centred", stride=2),
         WHISPER,
+    ),
+    Workload(
+        "wav2vec2/encoder2_down",
+        Dims(B=1, C=512, Co=512, T=3199, K=3, G=1, direction="centred", stride=2),
+        WAV2VEC,
     ),
 ]
 SWEPT = sweep(WORKLOADS[0], K=(1, 3, 7, 15, 31), G=(1, 4, 16, 64, 512), T=(64, 256, 1024))

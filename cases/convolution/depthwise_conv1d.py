@@ -83,12 +83,16 @@ def taps_in_sequence(d: Dims) -> int:
 
 WU = "the depthwise baseline of Wu et al. 2019, section 6, with kernels of 3 to 31 taps; 64 tokens"
 CONFORMER = "Conformer, Gulati et al. 2020, arXiv 2005.08100, table 1: kernels of 32 taps; 10 s, 40 ms a step"
+QUARTZNET = (
+    "QuartzNet 15×5, Kriman et al. 2020, arXiv 1910.10261, table 1: the first block; 10 s, 20 ms a step"
+)
 WORKLOADS = [
     Workload("depthwise_wmt_big/encoder_k31", Dims(B=1, C=1024, T=64, K=31, direction="centred"), WU),
     Workload("depthwise_wmt_big/encoder_k3", Dims(B=1, C=1024, T=64, K=3, direction="centred"), WU),
     Workload("depthwise_wmt_big/decoder_k31", Dims(B=1, C=1024, T=64, K=31, direction="causal"), WU),
     Workload("conformer_s/conv", Dims(B=1, C=144, T=250, K=32, direction="centred"), CONFORMER),
     Workload("conformer_l/conv", Dims(B=1, C=512, T=250, K=32, direction="centred"), CONFORMER),
+    Workload("quartznet_15x5/block1", Dims(B=1, C=256, T=500, K=33, direction="centred"), QUARTZNET),
 ]
 SWEPT = sweep(WORKLOADS[0], K=(3, 7, 15, 31, 63), T=(64, 256, 1024), stride=(2, 4))
 # Odd and even kernels, both directions, strides, and sequences as long as the kernel and shorter.

@@ -91,7 +91,7 @@ WORKLOADS = [
     Workload("dwnet_t/stage3", Dims(B=1, C=384, H=14, W=14, K=7), DWNET),
     Workload("dwnet_t/stage4", Dims(B=1, C=768, H=7, W=7, K=7), DWNET),
     Workload("mobilenetv2/stage2_k3_down", Dims(B=1, C=96, H=112, W=112, K=3, stride=2), MOBILENET),
-    Workload("efficientnet_b0/stage3_k5_down", Dims(B=1, C=144, H=56, W=56, K=5, stride=2), EFFICIENTNET),
+    Workload("efficientnet_b0/stage4_k5_down", Dims(B=1, C=144, H=56, W=56, K=5, stride=2), EFFICIENTNET),
 ]
 SWEPT = sweep(WORKLOADS[0], K=(3, 5, 7, 9, 11))
 

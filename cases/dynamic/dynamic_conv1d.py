@@ -148,6 +148,7 @@ def generator_macs(d: Dims) -> int:
 BIG = "DynamicConv for WMT, big, Wu et al. 2019, section 5: kernels of 3 to 31 taps, 16 heads; 64 tokens"
 BASE = "DynamicConv for WMT as released (fairseq's lightconv_wmt_en_de), 8 heads; 128 tokens"
 IWSLT = "DynamicConv for IWSLT as released (fairseq's lightconv_iwslt_de_en), 4 heads; 32 tokens"
+LITE = "Lite Transformer as released for WMT (mit-han-lab/lite-transformer): 248 channels, 4 heads; 32 tokens"
 WORKLOADS = [
     Workload(
         "dynamicconv_wmt_big/encoder_k31", Dims(B=1, C=1024, T=64, M=16, K=31, direction="centred"), BIG
@@ -156,6 +157,7 @@ WORKLOADS = [
     Workload("dynamicconv_wmt_big/decoder_k31", Dims(B=1, C=1024, T=64, M=16, K=31, direction="causal"), BIG),
     Workload("dynamicconv_wmt/encoder_k15", Dims(B=1, C=512, T=128, M=8, K=15, direction="centred"), BASE),
     Workload("dynamicconv_iwslt/encoder_k7", Dims(B=1, C=512, T=32, M=4, K=7, direction="centred"), IWSLT),
+    Workload("lite_transformer/encoder_k7", Dims(B=1, C=248, T=32, M=4, K=7, direction="centred"), LITE),
 ]
 SWEPT = sweep(WORKLOADS[0], K=(3, 7, 15, 31, 63), T=(64, 256, 1024), M=(1, 4, 16, 64, 1024))
 RENORMALISED = Workload(
@@ -352,12 +354,17 @@ def beyond_the_ends(logits: Tensor, before: int) -> Tensor:
 
 def along_diagonals(kernel: Tensor, before: int, elsewhere: float = 0.0) -> Tensor:
     """Lay kernels [B, M, K, T] along the diagonals of matrices [B·M, T, T], from position to tap."""
+    return skewed(kernel, elsewhere).narrow(2, before, kernel.shape[3])
+
+
+def skewed(kernel: Tensor, elsewhere: float = 0.0) -> Tensor:
+    """Lay kernels [B, M, K, T] into matrices [B·M, T, T+K−1], every row one further right than the last."""
     B, M, K, T = kernel.shape
     wide = kernel.new_full((B * M, T, T + K - 1), elsewhere)
     # A step along the kernel is one column, a step in time one row down and one column to the right.
     diagonals = wide.as_strided((B * M, T, K), (T * (T + K - 1), T + K, 1))
     diagonals.copy_(kernel.reshape(B * M, K, T).mT)
-    return wide.narrow(2, before, T)
+    return wide
 
 
 def mix(x: Tensor, matrices: Tensor) -> Tensor:

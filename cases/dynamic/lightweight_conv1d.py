@@ -124,12 +124,14 @@ def module_cost(d: Dims) -> Cost:
 BIG = "LightConv for WMT, big, Wu et al. 2019, section 5: kernels of 3 to 31 taps, 16 heads; 64 tokens"
 BASE = "LightConv for WMT as released (fairseq's lightconv_wmt_en_de), 8 heads; 128 tokens"
 IWSLT = "LightConv for IWSLT as released (fairseq's lightconv_iwslt_de_en), 4 heads; 32 tokens"
+LITE = "Lite Transformer as released for WMT (mit-han-lab/lite-transformer): 248 channels, 4 heads; 32 tokens"
 WORKLOADS = [
     Workload("lightconv_wmt_big/encoder_k31", Dims(B=1, C=1024, T=64, M=16, K=31, direction="centred"), BIG),
     Workload("lightconv_wmt_big/encoder_k3", Dims(B=1, C=1024, T=64, M=16, K=3, direction="centred"), BIG),
     Workload("lightconv_wmt_big/decoder_k31", Dims(B=1, C=1024, T=64, M=16, K=31, direction="causal"), BIG),
     Workload("lightconv_wmt/encoder_k15", Dims(B=1, C=512, T=128, M=8, K=15, direction="centred"), BASE),
     Workload("lightconv_iwslt/encoder_k7", Dims(B=1, C=512, T=32, M=4, K=7, direction="centred"), IWSLT),
+    Workload("lite_transformer/encoder_k7", Dims(B=1, C=248, T=32, M=4, K=7, direction="centred"), LITE),
 ]
 SWEPT = sweep(WORKLOADS[0], K=(3, 7, 15, 31, 63), T=(64, 256, 1024), M=(1, 4, 16, 64, 1024))
 RENORMALISED = Workload(

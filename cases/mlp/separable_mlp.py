@@ -150,11 +150,13 @@ S32 = Dims(B=1, C=512, H=7, W=7, hidden=256, expansion=4)
 S16 = Dims(B=1, C=512, H=14, W=14, hidden=256, expansion=4)
 B16 = Dims(B=1, C=768, H=14, W=14, hidden=384, expansion=4)
 L16 = Dims(B=1, C=1024, H=14, W=14, hidden=512, expansion=4)
+H14 = Dims(B=1, C=1280, H=16, W=16, hidden=640, expansion=4)
 WORKLOADS = [
     Workload("mixer_b16/layer", B16, MIXER.format("Mixer-B/16")),
     Workload("mixer_s32/layer", S32, MIXER.format("Mixer-S/32")),
     Workload("mixer_s16/layer", S16, MIXER.format("Mixer-S/16")),
     Workload("mixer_l16/layer", L16, MIXER.format("Mixer-L/16")),
+    Workload("mixer_h14/layer", H14, MIXER.format("Mixer-H/14")),
 ]
 PROOF_DIMS = (
     Dims(B=2, C=3, H=4, W=3, hidden=7, expansion=4),

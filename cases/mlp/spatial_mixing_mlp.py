@@ -100,6 +100,7 @@ WORKLOADS = [
     Workload("mixer_s32/layer", Dims(B=1, C=512, H=7, W=7, hidden=256), MIXER.format("Mixer-S/32")),
     Workload("mixer_s16/layer", Dims(B=1, C=512, H=14, W=14, hidden=256), MIXER.format("Mixer-S/16")),
     Workload("mixer_l16/layer", Dims(B=1, C=1024, H=14, W=14, hidden=512), MIXER.format("Mixer-L/16")),
+    Workload("mixer_h14/layer", Dims(B=1, C=1280, H=16, W=16, hidden=640), MIXER.format("Mixer-H/14")),
 ]
 PROOF_DIMS = (
     Dims(B=2, C=3, H=4, W=3, hidden=7),

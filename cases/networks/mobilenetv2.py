@@ -6,6 +6,7 @@ authors' code; the last convolution is never narrower than 1280 channels.
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 from torch import Tensor
 
@@ -52,15 +53,17 @@ def blocks(width: float) -> Iterator[tuple[str, int, int, int]]:
             yield f"stage{place + 1}", expansion, rounded(width * channels), 1 if index else stride
 
 
-def mobilenet(net: Blueprint, width: float, layer: Layer = conv_norm) -> None:
-    """Lay a MobileNetV2 for images of 224×224; ``layer`` lays the convolutions of its blocks."""
+def mobilenet(
+    net: Blueprint, width: float, layer: Layer = conv_norm, classify: Callable[..., Any] = classifier
+) -> None:
+    """Lay a MobileNetV2 for images of 224×224; ``layer`` lays the convolutions behind the first."""
     x = conv_norm(net, "stem", net.input(3, 224, 224), rounded(32 * width), 3, 2)
     for stage, expansion, Co, stride in blocks(width):
         with net.stage(stage):
             x = inverted(net, x, expansion, Co, stride, layer)
     with net.stage("head"):
         x = layer(net, "", x, rounded(1280 * max(1.0, width)), 1)
-    classifier(net, x)
+    classify(net, x)
 
 
 WIDTHS = {"mobilenetv2": 1.0, "mobilenetv2_075": 0.75, "mobilenetv2_050": 0.5}
