@@ -11,10 +11,11 @@ from math import isqrt
 
 from torch import Tensor
 
-from harness import Blueprint, Network
+from harness import Blueprint, Books, Network, Term
 
 from .mobilenetv2 import mobilenet
 from .parts import BIAS, add, batch_norm, conv_norm, global_pool
+from .printed import printed_macs, printed_params
 from .resnet import DEPTHS, shortcut, stages, stem
 
 SOURCE = "Li et al. 2021, ICLR, arXiv 2103.08756, as released in liyunsheng13/dcd"
@@ -100,7 +101,7 @@ def static_classifier(books: Books, network: str) -> int:
         found for found in books.network(network).layers if found.workload.endswith("/head_classifier")
     )
     assert layer.dims is not None
-    return layer.dims.C * CLASSES - layer.params
+    return int(layer.dims.C * CLASSES - layer.params)
 
 
 PAPER = "Li et al. 2021, ICLR, arXiv 2103.08756, table 4"
