@@ -90,8 +90,8 @@ WHISPER = (
     "Whisper tiny, Radford et al. 2022, arXiv 2212.04356, section 2.2: 80 mel channels, 30 s, 10 ms a step"
 )
 WAV2VEC = (
-    "wav2vec 2.0, Baevski et al. 2020, arXiv 2006.11477, section 4.2: the encoder's second layer, 1 s of sound "
-    "at 16 kHz; its border is padded here and cut there"
+    "wav2vec 2.0, Baevski et al. 2020, arXiv 2006.11477, section 4.2: the encoder's second layer, 1 s of "
+    "sound at 16 kHz; its border is padded here and cut there"
 )
 WORKLOADS = [
     Workload("fconv_wmt/encoder1", Dims(B=1, C=512, Co=1024, T=64, K=3, G=1, direction="centred"), FCONV),
