@@ -160,6 +160,21 @@ def test_no_gradient_passes_a_unit_that_is_off(program: Program, off: Program) -
     assert torch.equal(bounds(program, 0)[1]["x"] == 0, off(draw(0)))
 
 
+@pytest.mark.parametrize("name", ["relu", "hard tanh"])
+def test_a_void_bound_loses_no_terms(name: str) -> None:
+    """Where any unit may be on or off, gradients keep their terms, for a finer unit to judge."""
+    shadow, inputs = Shadow(RULES, unit=0.5, exact=False), draw(0)
+    cotangent = cotangent_of(PROGRAMS[name], 0)
+    for letter, tensor in {**inputs, "cotangent": cotangent}.items():
+        shadow.track(letter, tensor, tensor.abs())
+    with shadow:
+        results = differentiate(PROGRAMS[name], inputs, cotangent)
+    for result in results.values():
+        seen = shadow.see(result)
+        assert gamma(seen.roundings, 0.5) == math.inf
+        assert bool((seen.terms >= result.abs()).all())
+
+
 @pytest.mark.parametrize(
     ("roundings", "unit", "expected"),
     [(0, 2.0**-24, 0.0), (10, 2.0**-24, 10 * 2.0**-24 / (1 - 10 * 2.0**-24)), (256, 2.0**-8, math.inf)],

@@ -321,7 +321,8 @@ def _limits(given: tuple[float, ...]) -> tuple[float, float]:
 def _passed_on(call: Call, grad: Seen, passes: Tensor, doubtful: Tensor) -> Effect:
     """Follow a gradient that passes or not; where the error leaves that in doubt, it may be there or not."""
     roundings = grad.roundings + 1
-    whole = grad.terms / max(gamma(roundings, call.unit), call.unit)
+    # Of a void bound the terms themselves are left, by which a finer unit is judged.
+    whole = grad.terms / min(max(gamma(roundings, call.unit), call.unit), 1.0)
     return _effect(call, torch.where(doubtful, whole, grad.terms * passes), grad.degree, roundings)
 
 
