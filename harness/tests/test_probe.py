@@ -126,6 +126,26 @@ def mix_windows(x: Tensor, weight: Tensor) -> Tensor:
     return torch.einsum("uvst,bcisjt->bciujv", weight.reshape(2, 2, 2, 2), windows).reshape(x.shape)
 
 
+def mix_one_low(x: Tensor, weight: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    """Multiply the positions by one matrix in every channel, and by one of rank two in the first."""
+    return mix_positions(x, torch.cat([(up @ down)[None], weight.expand(C - 1, N, N)]))
+
+
+def mix_evenly(x: Tensor, factor: Tensor) -> Tensor:
+    """Spread the sum over channels to all of them."""
+    return (x.sum(1, keepdim=True) * factor).expand_as(x)
+
+
+def round_differently(x: Tensor) -> Tensor:
+    """Multiply by 0.3, which every second channel rounds in another way."""
+    return x * torch.tensor([0.3, 0.1 * 3] * 3, dtype=x.dtype)[:, None, None]
+
+
+def bend_both_ways(x: Tensor) -> Tensor:
+    """Cut off what is negative in one half of the channels, and what is positive in the other."""
+    return torch.cat([torch.relu(x[:, :3]), torch.relu(-x[:, 3:])], 1)
+
+
 def bend(x: Tensor) -> Tensor:
     """Cut off what is negative."""
     return torch.relu(x)
@@ -211,6 +231,22 @@ KNOWN: Mapping[str, tuple[Traits, Scope]] = {
     "everything through one number": (
         Traits(space="global", channels="all", low_rank=("space", "channels")),
         make(sum_everything, {"channel": parameter(C, 1, 1), "position": parameter(H, W)}),
+    ),
+    "one channel through two numbers": (
+        Traits(space="global", channels="own"),
+        make(mix_one_low, {"weight": parameter(N, N), "up": parameter(N, 2), "down": parameter(2, N)}),
+    ),
+    "mixing channels evenly": (
+        Traits(space="position", channels="all", sharing=("positions",), low_rank=("channels",)),
+        make(mix_evenly, {"factor": parameter(1)}),
+    ),
+    "rounded differently": (
+        replace(POSITION, sharing=("positions", "channels")),
+        make(round_differently, polynomial=False),
+    ),
+    "bent both ways": (
+        replace(POSITION, sharing=("positions", "groups"), degree=None),
+        make(bend_both_ways, polynomial=False),
     ),
     "bent": (replace(POSITION, sharing=("positions", "channels"), degree=None), make(bend, polynomial=False)),
     "centred": (
