@@ -1,0 +1,1 @@
+"""Activations: piecewise linear functions of each element alone, with fixed, learned or generated pieces."""
