@@ -141,9 +141,9 @@ def round_differently(x: Tensor) -> Tensor:
     return x * torch.tensor([0.3, 0.1 * 3] * 3, dtype=x.dtype)[:, None, None]
 
 
-def bend_both_ways(x: Tensor) -> Tensor:
-    """Cut off what is negative in one half of the channels, and what is positive in the other."""
-    return torch.cat([torch.relu(x[:, :3]), torch.relu(-x[:, 3:])], 1)
+def bend_half(x: Tensor) -> Tensor:
+    """Cut off what is positive in one half of the channels, which read nothing there."""
+    return torch.cat([torch.relu(-x[:, :3]), x[:, 3:]], 1)
 
 
 def bend(x: Tensor) -> Tensor:
@@ -244,9 +244,9 @@ KNOWN: Mapping[str, tuple[Traits, Scope]] = {
         replace(POSITION, sharing=("positions", "channels")),
         make(round_differently, polynomial=False),
     ),
-    "bent both ways": (
+    "half of it bent": (
         replace(POSITION, sharing=("positions", "groups"), degree=None),
-        make(bend_both_ways, polynomial=False),
+        make(bend_half, polynomial=False),
     ),
     "bent": (replace(POSITION, sharing=("positions", "channels"), degree=None), make(bend, polynomial=False)),
     "centred": (
