@@ -180,7 +180,7 @@ PROOF_DIMS = (
     SMALL.replace(H=2, W=5, Lk=3),
     SMALL.replace(C=10, H=6, W=7, Lk=2, stride=2),
     SMALL.replace(parts="gate"),
-    SMALL.replace(parts="phi", Lk=5),
+    SMALL.replace(C=8, parts="phi", Lk=5),
     SMALL.replace(H=5, W=8, K=2, stride=2),
     SMALL.replace(H=3, W=4, K=4, Lk=1),
 )

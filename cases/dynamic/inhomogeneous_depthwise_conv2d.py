@@ -6,7 +6,8 @@ Han et al., On the Connection between Local Attention and Dynamic Depth-wise Con
 CPU; its first 1×1 layer has a bias, which involution's has not. Its configuration calls 3, 6, 12 and 24 the
 number of heads but passes them as channels per group, so every stage has 32 groups. With an even kernel, for
 which the code loses a row and a column, here a window reaches one further up and left. With ``norm="train"``
-the batch norm takes the statistics of batch and map.
+the batch norm takes the statistics of batch and map, and with them off what the bias before it adds, which is
+left out there.
 """
 
 import math
@@ -59,11 +60,11 @@ def reference(x: Tensor, kernel: Tensor) -> Tensor:
 def module_reference(
     x: Tensor,
     reduce: Tensor,
-    reduce_bias: Tensor,
     gain: Tensor,
     shift: Tensor,
     expand: Tensor,
     expand_bias: Tensor,
+    reduce_bias: Tensor | None = None,
     mean: Tensor | None = None,
     variance: Tensor | None = None,
     *,
@@ -71,14 +72,16 @@ def module_reference(
 ) -> Tensor:
     """y[b] = kernel[b] ∗ x[b] with kernel = expand·ReLU(BN(reduce·x + reduce_bias)) + expand_bias.
 
-    x [B, C, H, W]; reduce [C/R, C] with its bias [C/R]; BN with gain, shift and the stored mean and
-    variance [C/R], without which it takes those of the batch; expand [G·K², C/R] with its bias [G·K²]; all
-    of them act on every position alone, and ∗ applies the kernel of a position and group to its window,
-    which reaches ⌊K/2⌋ up and left, zero outside the map; y [B, C, H, W].
+    x [B, C, H, W]; reduce [C/R, C]; BN with gain, shift and the stored mean and variance [C/R], without
+    which it takes those of the batch; reduce_bias [C/R], which may be absent; expand [G·K², C/R] with its
+    bias [G·K²]; all of them act on every position alone, and ∗ applies the kernel of a position and group to
+    its window, which reaches ⌊K/2⌋ up and left, zero outside the map; y [B, C, H, W].
     """
     B, C, H, W = x.shape
     G, K = groups, math.isqrt(expand.shape[0] // groups)
-    hidden = torch.einsum("oc,bchw->bohw", reduce, x) + reduce_bias[:, None, None]
+    hidden = torch.einsum("oc,bchw->bohw", reduce, x)
+    if reduce_bias is not None:
+        hidden = hidden + reduce_bias[:, None, None]
     if mean is None or variance is None:
         mean = hidden.mean((0, 2, 3))
         variance = (hidden - mean[:, None, None]).square().mean((0, 2, 3))
@@ -101,12 +104,11 @@ def inputs(d: Dims) -> Mapping[str, Spec]:
 
 
 def module_inputs(d: Dims) -> Mapping[str, Spec]:
-    """Shapes of the module's inputs; training has no stored statistics."""
+    """Shapes of the module's inputs; training has no stored statistics and no bias that they take off."""
     hidden = d.C // d.R
     learned = {
         "x": activation(d.B, d.C, d.H, d.W),
         "reduce": parameter(hidden, d.C, fan_in=d.C),
-        "reduce_bias": parameter(hidden),
         "gain": parameter(hidden, mean=1.0),
         "shift": parameter(hidden),
         "expand": parameter(d.G * d.K**2, hidden, fan_in=hidden * d.K**2),
@@ -114,7 +116,11 @@ def module_inputs(d: Dims) -> Mapping[str, Spec]:
     }
     if d.get("norm") == "train":
         return learned
-    return learned | {"mean": buffer(hidden), "variance": buffer(hidden, positive=True)}
+    return learned | {
+        "reduce_bias": parameter(hidden),
+        "mean": buffer(hidden),
+        "variance": buffer(hidden, positive=True),
+    }
 
 
 def output(d: Dims) -> tuple[int, ...]:
@@ -158,10 +164,10 @@ def generator_macs(d: Dims) -> int:
 def module_cost(d: Dims) -> Cost:
     """Count the core and, per position, two 1×1 layers; batch norm, ReLU and biases are elementwise."""
     convolution, hidden, taps = cost(d), d.C // d.R, d.G * d.K**2
-    params = d.C * hidden + 3 * hidden + (hidden + 1) * taps
     trains = d.get("norm") == "train"
-    # Bias, scale, shift and ReLU of the hidden units, and four operations for the statistics of the batch.
-    per_unit = 8 if trains else 4
+    params = d.C * hidden + (2 if trains else 3) * hidden + (hidden + 1) * taps
+    # Scale, shift and ReLU of the hidden units; a bias, or four operations for the statistics of the batch.
+    per_unit = 7 if trains else 4
     return replace(
         convolution,
         params=params,
@@ -205,8 +211,11 @@ module = operator.scope(
     cost=module_cost,
     options=lambda d: {"groups": d.G},
     domain=module_domain,
-    # None with norm="train": the gradient of the first bias is zero there, and on large maps all rounding.
-    workloads=[*WORKLOADS, *sweep(NETWORK[1], R=(1, 2, 4, 8))],
+    workloads=[
+        *WORKLOADS,
+        Workload("iddwnet_t/stage2_train", NETWORK[1].dims.replace(norm="train"), IDDW),
+        *sweep(NETWORK[1], R=(1, 2, 4, 8)),
+    ],
     proof_dims=(
         *grouped_maps(C=8, R=2),
         Dims(B=2, C=8, H=5, W=4, K=3, G=2, R=2, norm="train"),
@@ -242,11 +251,11 @@ core.implementation("shifted", preferred=True, counted=lambda d: 0, counted_beca
 def module_shifted(
     x: Tensor,
     reduce: Tensor,
-    reduce_bias: Tensor,
     gain: Tensor,
     shift: Tensor,
     expand: Tensor,
     expand_bias: Tensor,
+    reduce_bias: Tensor | None = None,
     mean: Tensor | None = None,
     variance: Tensor | None = None,
     *,
