@@ -7,7 +7,7 @@ import pytest
 from harness import Dims, Workload
 from harness.bench.catalog import load_catalogue
 from harness.bench.network import Layer
-from harness.doors.networks import check_published
+from harness.bench.published import check_published
 
 CATALOGUE = load_catalogue([Path(__file__).parent])
 NETWORKS = sorted(CATALOGUE.networks)
@@ -79,7 +79,7 @@ def test_mixing_layers_can_be_replaced(network: str, mixer: str) -> None:
 
 def test_published_figures() -> None:
     """Four fifths of the figures that were read in their source are reached; formulas are as expected."""
-    found = check_published(CATALOGUE)
+    found = check_published(CATALOGUE.books, CATALOGUE.figures, CATALOGUE.formulas)
     unexpected = [row["text"] for row in found["formulas"] if row["verdict"] != row["expected"]]
     assert not unexpected
     assert found["as_expected"], found["summary"]

@@ -42,7 +42,7 @@ operator = Operator(
         "Han et al. 2022 call it low rank in space; the matrices between its positions have full rank. "
         "Positions do not quite share weights either: a path through several convolutions ends at the border."
     ),
-    traits=Traits(space="local", channels="all"),
+    traits=Traits(space="local", channels="irregular"),
 )
 
 

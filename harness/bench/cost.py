@@ -37,4 +37,4 @@ def taps_in_bounds(size: int, kernel: int, stride: int = 1, padding: int | None 
     pad = kernel // 2 if padding is None else padding
     outputs = (size + 2 * pad - kernel) // stride + 1
     starts = (index * stride - pad for index in range(outputs))
-    return sum(min(size, start + kernel) - max(0, start) for start in starts)
+    return sum(max(0, min(size, start + kernel) - max(0, start)) for start in starts)

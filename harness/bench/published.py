@@ -187,3 +187,34 @@ class Formula:
                 "stated": self.stated(dims),
                 "counted": self.counted(books, dims),
             }
+
+
+def check_published(books: Books, printed: Sequence[Figure], stated: Sequence[Formula]) -> dict[str, Any]:
+    """Check every published figure and every stated formula.
+
+    as_expected is false where a formula's verdict is not the one that its page expects and explains, or
+    fewer than four fifths of the figures that were read in their source are matched or closed.
+    """
+    figures = [figure.check(books) for figure in printed]
+    formulas = [formula.check(books) for formula in stated]
+    read = [figure for figure in figures if figure["verified"]]
+    reached = [figure for figure in read if figure["verdict"] != "not reproduced"]
+    counts = _tally(figures)
+    tally = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    return {
+        "figures": figures,
+        "formulas": formulas,
+        "counts": counts,
+        "summary": (
+            f"{len(figures)} figures: {tally}; "
+            f"of the {len(read)} that were read in their source {len(reached)} are matched or closed. "
+            f"{len(formulas)} stated formulas: {sum(f['verdict'] == 'holds' for f in formulas)} hold."
+        ),
+        "as_expected": len(reached) >= 0.8 * len(read)
+        and all(formula["verdict"] == formula["expected"] for formula in formulas),
+    }
+
+
+def _tally(figures: list[dict[str, Any]]) -> Mapping[str, int]:
+    verdicts = ("matched", "closed", "not reproduced")
+    return {verdict: sum(figure["verdict"] == verdict for figure in figures) for verdict in verdicts}

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 Space = Literal["position", "window", "local", "global"]
-Channels = Literal["own", "groups", "all"]
+Channels = Literal["own", "groups", "all", "irregular"]
 Shared = Literal["positions", "channels", "groups"]
 Dynamic = Literal["static", "per image", "per position"]
 LowRank = Literal["space", "channels"]
@@ -29,7 +29,7 @@ class Traits:
 
     space: an output at a position reads that position alone, the positions of its own cell of a
     partition (``window``), those at given offsets (``local``), or all of them.
-    channels: it reads its own channel, those of its group, or all.
+    channels: it reads its own channel, those of its group, all, or others again (``irregular``).
     sharing: over what the weights are equal, as functions of whatever they are computed from: all
     positions, all channels, or the channels of a group (a head).
     dynamic: whether weights depend on the input, one set for an image or one for every position of it.

@@ -152,12 +152,13 @@ def network(
 @app.command()
 def published(as_json: AsJson = False) -> int:
     """Hold what papers print about costs against what is counted here."""
-    from harness.doors.networks import check_published
+    from harness.bench.published import check_published
     from harness.doors.project import find_project
     from harness.doors.tables import figure_table, formula_table
 
     with _pages_kept_quiet():
-        document = check_published(find_project(Path.cwd()).load())
+        catalogue = find_project(Path.cwd()).load()
+        document = check_published(catalogue.books, catalogue.figures, catalogue.formulas)
     if as_json:
         _print_json(document)
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from harness.bench.catalog import Catalogue
@@ -98,35 +97,3 @@ def _published(figures: list[Figure], books: Books, name: str) -> dict[str, Any]
         "verdict": "; ".join(f"{figure['quantity']} {figure['verdict']}" for figure in found),
         "figures": found,
     }
-
-
-def check_published(catalogue: Catalogue) -> dict[str, Any]:
-    """Check every published figure and every stated formula.
-
-    as_expected is false where a formula's verdict is not the one that its page expects and explains, or
-    fewer than four fifths of the figures that were read in their source are matched or closed.
-    """
-    books = catalogue.books
-    figures = [figure.check(books) for figure in catalogue.figures]
-    formulas = [formula.check(books) for formula in catalogue.formulas]
-    read = [figure for figure in figures if figure["verified"]]
-    reached = [figure for figure in read if figure["verdict"] != "not reproduced"]
-    counts = _tally(figures)
-    tally = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-    return {
-        "figures": figures,
-        "formulas": formulas,
-        "counts": counts,
-        "summary": (
-            f"{len(figures)} figures: {tally}; "
-            f"of the {len(read)} that were read in their source {len(reached)} are matched or closed. "
-            f"{len(formulas)} stated formulas: {sum(f['verdict'] == 'holds' for f in formulas)} hold."
-        ),
-        "as_expected": len(reached) >= 0.8 * len(read)
-        and all(formula["verdict"] == formula["expected"] for formula in formulas),
-    }
-
-
-def _tally(figures: list[dict[str, Any]]) -> Mapping[str, int]:
-    verdicts = ("matched", "closed", "not reproduced")
-    return {verdict: sum(figure["verdict"] == verdict for figure in figures) for verdict in verdicts}

@@ -28,6 +28,11 @@ def test_padding_may_be_chosen(padding: int) -> None:
     assert taps_in_bounds(9, 4, 1, padding) == counted(9, 4, 1, padding)
 
 
+def test_windows_beyond_the_map_read_nothing() -> None:
+    """With more padding than the kernel is wide, some windows lie outside the map altogether."""
+    assert taps_in_bounds(3, 1, 1, 2) == counted(3, 1, 1, 2) == 3
+
+
 @pytest.mark.parametrize(("width", "count"), [(4, 120), (2, 60)])
 def test_minimal_bytes_are_every_input_and_output_once(width: int, count: int) -> None:
     """No implementation moves fewer bytes than its inputs and outputs have."""

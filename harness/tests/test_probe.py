@@ -280,8 +280,8 @@ def test_known_traits_are_seen(name: str) -> None:
     ],
     ids=["mirrored", "one position that reads three", "cumulative", "interleaved groups", "nothing read"],
 )
-def test_irregular_connections_match_no_declaration(program: Program, field: str) -> None:
-    """What traits have no word for contradicts every declaration."""
+def test_irregular_connections_have_no_other_name(program: Program, field: str) -> None:
+    """What traits have no word for contradicts a declaration that has one."""
     found = probed(make(program, polynomial=False))
     assert getattr(found, field) == "irregular"
     assert field in found.contradicts(Traits(space="local", channels="all"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness import Books, Dims, Figure, Formula, Term
-from harness.bench.published import number, shown_as
+from harness.bench.published import check_published, number, shown_as
 from harness.paper.errors import SameopError
 
 BOOKS = Books({}, {})
@@ -77,3 +77,17 @@ def test_formulas() -> None:
     assert formula("formula", {2: 4, 3: 10}) == "differs"
     assert formula("growth", {4: 50, 64: 64 * 64 * 3}) == "holds"
     assert formula("growth", {4: 16, 64: 64 * 16}) == "differs"
+
+
+def printed(digits: str, verified: bool = True) -> Figure:
+    """Make a figure whose count is 47."""
+    return Figure("net", "params", digits, "a paper", lambda _: 47, verified=verified)
+
+
+def test_too_few_reproduced_figures_fail() -> None:
+    """Four fifths of the figures that were read must be matched or closed; others decide nothing."""
+    good, bad, unread = printed("47"), printed("48"), printed("49", verified=False)
+    assert check_published(BOOKS, [good, unread], [])["as_expected"]
+    found = check_published(BOOKS, [good, bad], [])
+    assert not found["as_expected"]
+    assert found["counts"] == {"matched": 1, "closed": 0, "not reproduced": 1}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# What an operator is whose connections are none of those that traits can declare.
+# What connections are that have no name of their own; of channels a page can declare it.
 IRREGULAR = "irregular"
 # A singular value below this share of the largest is rounding: random matrices of these sizes reach 1e-5,
 # those that lack rank 1e-15.

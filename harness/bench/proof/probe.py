@@ -48,7 +48,7 @@ class Probed:
     """The traits that an operator's program shows, and what they were read from.
 
     space, channels, sharing, dynamic, low_rank, degree: as :class:`Traits` has them; space and channels
-    may also be ``irregular``, which no page can declare.
+    may also be ``irregular``, which of space no page can declare.
     grid: the sizes of the map, N positions in all. positions: whether an output position reads an input
     position, [N, N]; pairs: the same of channels, [Co, C]. output: a channel and a position in the middle;
     read: which channels and positions that output reads, [C, N].
