@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -430,6 +431,18 @@ def test_a_mistake_on_the_command_line_is_told(
     monkeypatch.setenv("SAMEOP_SHAPES", variable)
     assert main(arguments) == Exit.USAGE
     assert capsys.readouterr().err == told + "\n"
+
+
+def test_the_table_says_what_it_needs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where nothing draws shapes a sentence says what to install."""
+    monkeypatch.setitem(sys.modules, "hypothesis", None)
+    for name in ("drawing", "survey", "table"):
+        monkeypatch.delitem(sys.modules, f"harness.bench.shapes.{name}", raising=False)
+    assert main([]) == Exit.USAGE
+    told = "The table needs hypothesis, which is not installed: pip install hypothesis.\n"
+    assert capsys.readouterr().err == told
 
 
 def test_the_number_of_computations_is_a_variable() -> None:
