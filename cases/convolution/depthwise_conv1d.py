@@ -21,6 +21,7 @@ operator = Operator(
     family="convolution",
     source="Wu et al. 2019, ICLR, arXiv 1901.10430, section 2",
     traits=Traits(space="local", channels="own", sharing=("positions",)),
+    probed_at=Dims(B=1, C=3, T=7, K=3),
 )
 
 
@@ -107,6 +108,8 @@ PROOF_DIMS = (
     Dims(B=2, C=3, T=1, K=3),
     Dims(B=3, C=2, T=5, K=1, stride=2),
 )
+# Where oneDNN's gradient of the weight is wrong if it is left to pad by itself.
+LONG_KERNEL = Dims(B=1, C=3, T=46, K=33)
 
 NO_PRODUCTS = "the taps are multiplied and added elementwise, which product counters do not see"
 core = operator.scope(
@@ -118,7 +121,7 @@ core = operator.scope(
     options=options,
     domain=domain,
     workloads=[*WORKLOADS, *SWEPT],
-    proof_dims=PROOF_DIMS,
+    proof_dims=(*PROOF_DIMS, LONG_KERNEL),
     polynomial=True,
     counted=lambda d: 0,
     counted_because=NO_PRODUCTS,
@@ -139,12 +142,12 @@ def column(x: Tensor, weight: Tensor, stride: int, before: int) -> Tensor:
     On the CPU it is several times as fast for long kernels, which oneDNN's depthwise convolution takes along
     a column only; along a row, which torch makes of a sequence, it falls back on matrix products.
     """
-    padded, padding = pad(x, weight.shape[1], before)
-    kernels = weight.reshape(len(weight), 1, -1, 1)
-    maps = F.conv2d(
-        padded.unsqueeze(3), kernels, stride=(stride, 1), padding=(padding, 0), groups=len(weight)
-    )
-    return maps.squeeze(3)
+    K = weight.shape[1]
+    # Left to oneDNN, as of torch 2.13, a padding of 15 or more gives wrong gradients of the weight at some
+    # lengths, and writes beyond its memory.
+    maps = F.pad(x, (before, K - 1 - before)).unsqueeze(3)
+    kernels = weight.reshape(len(weight), 1, K, 1)
+    return F.conv2d(maps, kernels, stride=(stride, 1), groups=len(weight)).squeeze(3)
 
 
 @core.implementation("unfold")

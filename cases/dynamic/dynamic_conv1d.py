@@ -159,7 +159,7 @@ WORKLOADS = [
     Workload("dynamicconv_iwslt/encoder_k7", Dims(B=1, C=512, T=32, M=4, K=7, direction="centred"), IWSLT),
     Workload("lite_transformer/encoder_k7", Dims(B=1, C=248, T=32, M=4, K=7, direction="centred"), LITE),
 ]
-SWEPT = sweep(WORKLOADS[0], K=(3, 7, 15, 31, 63), T=(64, 256, 1024), M=(1, 4, 16, 64, 1024))
+SWEPT = sweep(WORKLOADS[0], K=(3, 7, 15, 31, 63), T=(64, 256, 1024), M=(1, 4, 16, 64, 256))
 RENORMALISED = Workload(
     "dynamicconv_wmt_big/encoder_k31_renormalised", WORKLOADS[0].dims.replace(border="renormalised"), BIG
 )
