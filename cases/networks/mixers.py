@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from harness import Blueprint, Operator
+from harness import Blueprint, Operator, SameopError
 
 # What an operator has in place of attention's letters, where its own first workload does not say it.
 PARTICULARS: dict[str, dict[str, int]] = {
@@ -23,11 +23,24 @@ def mix(net: Blueprint, role: str, x: Tensor, own: str, window: int, **letters: 
     """Lay the network's own mixing operator, or the one that was asked for in its place.
 
     A replacement sees the same map, has kernels as wide as the window, as many heads, and channels
-    and map come out as they went in; what only it has is taken from its page.
+    and map come out as they went in; what only it has is taken from its page. Raises
+    :class:`SameopError` for an operator of sequences, and for one that changes the map.
     """
     if net.mixer is None:
         return net.layer(own, role, x, **letters)
-    return net.layer(net.mixer, role, x, **replaced(net.operators[net.mixer], x, window, letters.get("M", 1)))
+    replacement = replaced(net.operators[net.mixer], x, window, letters.get("M", 1))
+    if "T" in replacement:
+        raise SameopError(
+            f"{net.name} was asked for, but {net.mixer} works on sequences [B, C, T] and the mixing layers "
+            "on maps [B, C, H, W]: name an operator of maps, such as depthwise_conv2d."
+        )
+    y = net.layer(net.mixer, role, x, **replacement)
+    if y.shape != x.shape:
+        raise SameopError(
+            f"{net.name} was asked for, but {net.mixer} makes {list(y.shape)} of a map of {list(x.shape)}, "
+            "which a mixing layer has to keep: name another operator."
+        )
+    return y
 
 
 def replaced(operator: Operator, x: Tensor, window: int, heads: int) -> dict[str, Any]:

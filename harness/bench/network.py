@@ -85,8 +85,9 @@ class Network:
     note: str = ""
     mixes: bool = False
     convention: str = (
-        "multiply-accumulates of convolutions, linear layers and the products of attention, padding taps "
-        "included; norms, activations, biases, softmax and pooling are not among them"
+        "multiply-accumulates of convolutions, linear layers, the products of attention, gates on maps and "
+        "mixing of kernels, padding taps included; norms, activations, biases, softmax and pooling are not "
+        "among them"
     )
 
     def assemble(self, operators: Mapping[str, Operator], mixer: str | None = None) -> Assembly:
@@ -118,7 +119,7 @@ class Blueprint:
     operators: Mapping[str, Operator]
     mixer: str | None = None
     _stage: str = ""
-    _layers: dict[tuple[str, str, Dims | int], Layer] = field(default_factory=dict)
+    _layers: dict[tuple[str, str, Dims | tuple[int, ...]], Layer] = field(default_factory=dict)
     _names: dict[str, Dims] = field(default_factory=dict)
     _allocated: int = 0
 
@@ -165,7 +166,7 @@ class Blueprint:
         """Count a layer that is no operator here, such as a norm; params are the shapes of what it learns."""
         size = sum(torch.Size(shape).numel() for shape in params)
         workload = f"{self.name}/{self._stage or kind}"
-        key = (kind, workload, hash((size, macs, elementwise)))
+        key = (kind, workload, (size, macs, elementwise))
         known = self._layers.get(key) or Layer(kind, workload, 0, size, macs, elementwise)
         self._layers[key] = replace(known, count=known.count + 1)
         self._allocated += sum(torch.empty(shape, device="meta").numel() for shape in params)
@@ -180,14 +181,25 @@ class Blueprint:
                 f"{self.name} is built with {operator!r}, which no page declares: add the page."
             )
         scopes = self.operators[operator].scopes
-        return scopes[scope or ("module" if "module" in scopes else "core")]
+        name = scope or ("module" if "module" in scopes else "core")
+        if name not in scopes:
+            raise SameopError(
+                f"{self.name} is built with {operator}/{name}, but the page of {operator} has "
+                f"{', '.join(scopes)}: name one of these."
+            )
+        return scopes[name]
 
     def _run(self, scope: Scope, dims: Dims, x: Tensor) -> Tensor:
         """Run the fastest implementation on the meta device, with parameters that are allocated for it."""
         specs = scope.inputs(dims)
+        first = next(name for name, spec in specs.items() if spec.role == "activation")
+        if specs[first].shape != tuple(x.shape):
+            raise SameopError(
+                f"{self.name} lays {scope.operator.name} on {list(x.shape)}, but it takes "
+                f"{list(specs[first].shape)}: name an operator for such maps, or correct the layer's letters."
+            )
         tensors = {name: torch.empty(spec.shape, device="meta") for name, spec in specs.items()}
         self._allocated += sum(tensors[name].numel() for name, s in specs.items() if s.role == "parameter")
-        first = next(name for name, spec in specs.items() if spec.role == "activation")
         tensors[first] = x
         return scope.best_eager(dims).function(**tensors, **scope.options(dims))
 

@@ -7,6 +7,7 @@ from typing import Any
 from harness.bench.catalog import Catalogue
 from harness.bench.network import Layer
 from harness.bench.published import Books, Figure
+from harness.paper.errors import SameopError
 from harness.paper.store import Run
 
 
@@ -18,6 +19,10 @@ def describe_network(
     With a run, the operators' time in it is summed. Raises :class:`SameopError` for an unknown name and
     for a mixer that cannot be used.
     """
+    if name is None and (mixer is not None or run is not None):
+        raise SameopError(
+            "A mixer or a run was named, but no network: name one, as in `sameop network swin_t`."
+        )
     if name is None:
         return {"networks": list(catalogue.networks)}
     assembly = catalogue.books.network(f"{name}+{mixer}" if mixer else name)
