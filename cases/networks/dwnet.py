@@ -2,18 +2,19 @@
 
 Han et al., On the Connection between Local Attention and Dynamic Depth-wise Convolution, ICLR 2022 (arXiv
 2106.04263), section 4.1; layers as in the authors' code (Atten4Vis/DemystifyLocalViT, models/dwnet.py): 1×1
-convolution, 7×7 depthwise with bias, 1×1 convolution, each with batch norm, the first two with ReLU.
+convolution, 7×7 depthwise with bias, 1×1 convolution, each with batch norm, the first two with ReLU. The norm
+in front of an MLP is a batch norm too, in place of Swin's layer norm; patches and the last layer keep theirs.
 """
 
 from functools import partial
 
 from torch import Tensor
 
-from harness import Blueprint, Network
+from harness import Blueprint, Books, Network, Term
 
-from .parts import BATCH_NORM, BIAS, LAYER_NORM, add, batch_norm, classifier, conv, conv_norm, layer_norm
+from .parts import BATCH_NORM, LAYER_NORM, add, batch_norm, classifier, conv, conv_norm, expand, layer_norm
 from .printed import elementwise, printed_macs, printed_params
-from .swin import SIZES, merge, mlp, patches
+from .swin import SIZES, merge, patches
 
 SOURCE = "Han et al. 2022, ICLR, arXiv 2106.04263, section 4.1"
 
@@ -42,11 +43,11 @@ MIXING = {"dwnet": static, "ddwnet": dynamic, "iddwnet": inhomogeneous}
 
 
 def block(net: Blueprint, x: Tensor, kind: str, excites: bool) -> Tensor:
-    """Lay the block that stands for attention, beside a shortcut, and the MLP."""
+    """Lay the block that stands for attention, and the MLP behind a batch norm, each beside a shortcut."""
     y = conv_norm(net, "project_in", x, x.shape[1], 1)
     y = batch_norm(net, excited(net, y) if excites else MIXING[kind](net, y))
-    y = batch_norm(net, conv(net, "project_out", y, x.shape[1], 1), relu=False)
-    return mlp(net, add(net, y, x))
+    y = add(net, batch_norm(net, conv(net, "project_out", y, x.shape[1], 1), relu=False), x)
+    return add(net, expand(net, batch_norm(net, y, relu=False), 4), y)
 
 
 def dwnet(net: Blueprint, kind: str, width: int, depths: tuple[int, ...], excites: bool = False) -> None:
@@ -73,6 +74,17 @@ WITH_SE = Network(
     note="squeeze-and-excitation behind every depthwise convolution; its ratio is not printed, 4 here",
 )
 
+
+def rectified(books: Books, network: str) -> int:
+    """Count the ReLUs, which follow two of a block's four batch norms, at one operation an element."""
+    return books.network(network).elementwise_of(BATCH_NORM) // 4
+
+
+def normalised(books: Books, network: str) -> int:
+    """Count the layer norms at one operation an element, where the layers here have five."""
+    return books.network(network).elementwise_of(LAYER_NORM) // 5
+
+
 README = "Atten4Vis/DemystifyLocalViT, README.md"
 PRINTED = {
     "dwnet_t": ("24 M", "3.8 G"),
@@ -80,6 +92,7 @@ PRINTED = {
     "dwnet_b": ("74 M", "12.9 G"),
     "ddwnet_b": ("162 M", "13.0 G"),
 }
+ROUNDED_UP = "the terms are those of the authors' flops(); all four figures are its results rounded up"
 FIGURES = [
     figure
     for name, (params, macs) in PRINTED.items()
@@ -90,8 +103,9 @@ FIGURES = [
             macs,
             README,
             elementwise(name, "batch norms, two operations an element", BATCH_NORM),
-            elementwise(name, "layer norms, five operations an element", LAYER_NORM),
-            elementwise(name, "biases", BIAS),
+            Term("ReLU, one operation an element", partial(rectified, network=name)),
+            Term("layer norms, one operation an element", partial(normalised, network=name)),
+            remark=ROUNDED_UP,
         ),
     )
 ]

@@ -63,6 +63,17 @@ def activate(net: Blueprint, x: Tensor) -> Tensor:
     return x
 
 
+def mlp(net: Blueprint, x: Tensor, ratio: int = 4) -> Tensor:
+    """Lay two linear layers with biases and an activation between, behind a norm and beside a shortcut."""
+    return add(net, expand(net, layer_norm(net, x), ratio), x)
+
+
+def expand(net: Blueprint, x: Tensor, ratio: int) -> Tensor:
+    """Lay a linear layer to ``ratio`` times the channels, an activation, and a linear layer back."""
+    hidden = activate(net, linear(net, "mlp_in", x, ratio * x.shape[1]))
+    return linear(net, "mlp_out", hidden, x.shape[1])
+
+
 def add(net: Blueprint, x: Tensor, y: Tensor, relu: bool = False) -> Tensor:
     """Count the addition of a shortcut, which has to have the same shape, and a ReLU after it if asked to."""
     if x.shape != y.shape:

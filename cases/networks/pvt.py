@@ -11,7 +11,7 @@ from torch import Tensor
 
 from harness import Blueprint, Network
 
-from .parts import activate, add, conv, layer_norm, linear
+from .parts import add, conv, layer_norm, linear, mlp
 from .printed import printed_macs, printed_params
 
 SOURCE = "Wang et al. 2021, ICCV, arXiv 2102.12122, table 1"
@@ -19,17 +19,11 @@ DEPTHS = {"tiny": (2, 2, 2, 2), "small": (3, 4, 6, 3), "medium": (3, 4, 18, 3), 
 WIDTHS, HEADS, RATIOS, REDUCTIONS = (64, 128, 320, 512), (1, 2, 5, 8), (8, 8, 4, 4), (8, 4, 2, 1)
 
 
-def mlp(net: Blueprint, x: Tensor, ratio: int) -> Tensor:
-    """Lay two linear layers with an activation between, behind a norm and beside a shortcut."""
-    hidden = activate(net, linear(net, "mlp_in", layer_norm(net, x), ratio * x.shape[1]))
-    return add(net, linear(net, "mlp_out", hidden, x.shape[1]), x)
-
-
-def attend(net: Blueprint, x: Tensor, heads: int, reduction: int) -> Tensor:
+def attend(net: Blueprint, role: str, x: Tensor, heads: int, reduction: int) -> Tensor:
     """Lay attention to the reduced map, or to all positions where nothing is reduced."""
     if reduction == 1:
-        return net.layer("self_attention", "", layer_norm(net, x), M=heads)
-    return net.layer("spatial_reduction_attention", "", layer_norm(net, x), M=heads, R=reduction)
+        return net.layer("self_attention", role, x, M=heads)
+    return net.layer("spatial_reduction_attention", role, x, M=heads, R=reduction)
 
 
 def pvt(net: Blueprint, depths: tuple[int, ...]) -> None:
@@ -46,7 +40,8 @@ def pvt(net: Blueprint, depths: tuple[int, ...]) -> None:
             positions = x.shape[2] * x.shape[3]
             net.other("position_embedding", ((positions, C),), elementwise=positions * C)
             for _ in range(depth):
-                x = add(net, attend(net, x, HEADS[place], REDUCTIONS[place]), x)
+                y = attend(net, "", layer_norm(net, x), HEADS[place], REDUCTIONS[place])
+                x = add(net, y, x)
                 x = mlp(net, x, RATIOS[place])
     token = layer_norm(net, x)[..., :1]
     with net.stage("head"):

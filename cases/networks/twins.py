@@ -6,25 +6,16 @@ depthwise 3×3 convolution with bias that stands for positions. Any mixing opera
 window attention.
 """
 
-from torch import Tensor
-
 from harness import Blueprint, Books, Network, Term
 
 from .mixers import mix
-from .parts import add, classifier, conv, layer_norm
+from .parts import add, classifier, conv, layer_norm, mlp
 from .printed import printed_macs, printed_params
-from .swin import mlp
+from .pvt import attend
 
 SOURCE = "Chu et al. 2021, NeurIPS, arXiv 2104.13840, table 7"
 WIDTHS, HEADS, DEPTHS, REDUCTIONS = (64, 128, 256, 512), (2, 4, 8, 16), (2, 2, 10, 4), (8, 4, 2, 1)
 WINDOW = 7
-
-
-def attend_globally(net: Blueprint, x: Tensor, heads: int, reduction: int) -> Tensor:
-    """Lay attention to the reduced map, or to all positions where nothing is reduced."""
-    if reduction == 1:
-        return net.layer("self_attention", "global", x, M=heads)
-    return net.layer("spatial_reduction_attention", "global", x, M=heads, R=reduction)
 
 
 def twins(net: Blueprint) -> None:
@@ -40,7 +31,7 @@ def twins(net: Blueprint) -> None:
                 y = (
                     mix(net, "", normed, "window_attention", WINDOW, S=WINDOW, M=heads, position="none")
                     if local
-                    else attend_globally(net, normed, heads, REDUCTIONS[place])
+                    else attend(net, "global", normed, heads, REDUCTIONS[place])
                 )
                 x = mlp(net, add(net, y, x))
                 if index == 0:
