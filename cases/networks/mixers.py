@@ -22,8 +22,9 @@ PARTICULARS: dict[str, dict[str, int]] = {
 def mix(net: Blueprint, role: str, x: Tensor, own: str, window: int, **letters: Any) -> Tensor:
     """Lay the network's own mixing operator, or the one that was asked for in its place.
 
-    A replacement sees the same map, has kernels as wide as the window, as many heads, and channels
-    and map come out as they went in; what only it has is taken from its page. Raises
+    A replacement sees the same map, has kernels as wide as the window (one less where that is even),
+    as many heads, and channels and map come out as they went in; what only it has is taken from its
+    page. Raises
     :class:`SameopError` for an operator of sequences, and for one that changes the map.
     """
     if net.mixer is None:
@@ -48,7 +49,9 @@ def replaced(operator: Operator, x: Tensor, window: int, heads: int) -> dict[str
     scope = operator.scopes.get("module") or operator.scopes["core"]
     example = scope.workloads[0].dims
     C = x.shape[1]
-    known = {"K": window, "S": window, "M": heads, "Co": C, "stride": 1, "padding": window // 2}
+    # An even kernel between equal margins would make the map larger by one.
+    kernel = window if window % 2 else window - 1
+    known = {"K": kernel, "S": window, "M": heads, "Co": C, "stride": 1, "padding": kernel // 2}
     # RedNet's involution has 16 channels per group.
     known |= {"G": max(1, C // 16)} | PARTICULARS.get(operator.name, {})
     letters = {

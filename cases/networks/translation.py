@@ -3,10 +3,12 @@
 Vaswani et al., NeurIPS 2017 (arXiv 1706.03762), table 3; Wu et al., ICLR 2019 (arXiv 1901.10430), section 4;
 layers as in fairseq's models of these names: a joint vocabulary of 32768 whose embedding is also the last
 layer, 1024 channels, hidden layers of 4096, 16 heads, sinusoidal positions. A block of LightConv or
-DynamicConv is a linear layer to twice the channels, a gated linear unit, the convolution, a linear layer.
+DynamicConv is a linear layer to twice the channels, a gated linear unit, the convolution, a linear layer; the
+ablation of the latter paper leaves the unit out, and starts from depthwise convolution.
 """
 
 from functools import partial
+from typing import Any
 
 from torch import Tensor
 
@@ -44,12 +46,13 @@ def attend_to_source(net: Blueprint, x: Tensor) -> Tensor:
 
 
 def convolve(net: Blueprint, x: Tensor, operator: str, K: int, direction: str, glu: bool) -> Tensor:
-    """Lay a block of LightConv or DynamicConv, the shortcut and the norm."""
+    """Lay a block of LightConv, DynamicConv or depthwise convolution, the shortcut and the norm."""
     y = linear(net, "conv_in", x, 2 * WIDTH if glu else WIDTH)
     if glu:
         net.other("gated_linear_unit", elementwise=2 * x.numel())
     row = y[:, :WIDTH].squeeze(2)
-    y = net.layer(operator, f"k{K}", row, M=HEADS, K=K, direction=direction).unsqueeze(2)
+    letters: dict[str, Any] = {} if operator == "depthwise_conv1d" else {"M": HEADS}
+    y = net.layer(operator, f"k{K}", row, K=K, direction=direction, **letters).unsqueeze(2)
     return layer_norm(net, add(net, linear(net, "conv_out", y, WIDTH), x))
 
 
@@ -76,14 +79,14 @@ def transformer(net: Blueprint) -> None:
     predict(net, x)
 
 
-def convolutional(net: Blueprint, operator: str, glu: bool = True) -> None:
-    """Lay the big LightConv or DynamicConv for sentences of 64 tokens."""
+def convolutional(net: Blueprint, operator: str, glu: bool = True, taps: int | None = None) -> None:
+    """Lay a big network of convolutions for sentences of 64 tokens, of ``taps`` in every layer if given."""
     x = embed(net)
     with net.stage("encoder"):
-        for K in ENCODER:
+        for K in [taps or K for K in ENCODER]:
             x = feed_forward(net, convolve(net, x, operator, K, "centred", glu))
     with net.stage("decoder"):
-        for K in DECODER:
+        for K in [taps or K for K in DECODER]:
             x = convolve(net, x, operator, K, "causal", glu)
             x = feed_forward(net, attend_to_source(net, x))
     predict(net, x)
@@ -106,11 +109,22 @@ NETWORKS = [
         partial(convolutional, operator="dynamic_conv1d", glu=False),
         note=WITHOUT,
     ),
+    Network(
+        "depthwise_wmt_big", WU, partial(convolutional, operator="depthwise_conv1d", glu=False), note=WITHOUT
+    ),
+    Network(
+        "depthwise_wmt_big_k3",
+        WU,
+        partial(convolutional, operator="depthwise_conv1d", glu=False, taps=3),
+        note=f"{WITHOUT}, with three taps in every layer",
+    ),
 ]
 
 PAPER = "Wu et al. 2019, ICLR, arXiv 1901.10430, tables 1 and 3"
 FIGURES = [
     printed_params("transformer_wmt_big", "210 M", PAPER, verified=False),
+    printed_params("depthwise_wmt_big_k3", "195 M", PAPER, verified=False),
+    printed_params("depthwise_wmt_big", "195 M", PAPER, verified=False),
     printed_params("lightconv_wmt_big_no_glu", "195 M", PAPER, verified=False),
     printed_params("dynamicconv_wmt_big_no_glu", "200 M", PAPER, verified=False),
     printed_params("dynamicconv_wmt_big", "213 M", PAPER, verified=False),
