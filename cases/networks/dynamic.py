@@ -88,6 +88,9 @@ NETWORKS = [
 
 PAPER = "Chen et al. 2020, CVPR, arXiv 1912.03458, tables 1 and 3"
 FIGURES = [
+    printed_params("mobilenetv2", "3.5 M", PAPER, verified=False),
+    printed_macs("mobilenetv2", "300 M", PAPER, verified=False),
+    printed_params("resnet18", "11.1 M", PAPER, verified=False),
     printed_params("dy_mobilenetv2", "11.1 M", PAPER, verified=False),
     printed_macs("dy_mobilenetv2", "312.9 M", PAPER, verified=False),
     printed_params("dy_resnet18", "42.7 M", PAPER, verified=False),

@@ -10,11 +10,11 @@ from functools import partial
 
 from torch import Tensor
 
-from harness import Blueprint, Network, Term
+from harness import Blueprint, Network
 
 from .parts import add, batch_norm, classifier, conv, conv_norm
 from .printed import elementwise, printed_macs, printed_params
-from .resnet import DEPTHS, early_stride, shortcut, stages, stem
+from .resnet import DEPTHS, FIRST, shortcut, stages, stem
 
 SE = "Hu et al. 2018, CVPR, arXiv 1709.01507, table 1"
 GE = "Hu et al. 2018, NeurIPS, arXiv 1810.12348, section 3"
@@ -59,13 +59,12 @@ NETWORKS = [
 ]
 
 FIGURES = [
+    printed_macs("resnet50", "3.86 G", SE, FIRST, verified=False),
     printed_macs(
         "se_resnet50",
         "3.87 G",
         SE,
-        Term(
-            "the stride of three blocks in the first 1×1, where torchvision has it in the 3×3", early_stride
-        ),
+        FIRST,
         elementwise("se_resnet50", "the mean over the map and the product with the gate", "squeeze_excite"),
         verified=False,
     ),

@@ -4,6 +4,10 @@ from functools import partial
 
 from harness import Books, Figure, Term
 
+# Its MACs are those of fvcore, which counts norms too.
+TIMM = "huggingface/pytorch-image-models, results/benchmark-infer-amp-nchw-pt240-cu124-rtx4090-dynamo.csv"
+FVCORE = "as fvcore counts them"
+
 
 def printed_params(
     network: str, printed: str, source: str, *terms: Term, verified: bool = True, remark: str = ""

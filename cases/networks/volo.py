@@ -13,19 +13,13 @@ from torch import Tensor
 from harness import Blueprint, Network
 
 from .mixers import mix
-from .parts import activate, add, conv, conv_norm, layer_norm, linear
-from .printed import printed_params
+from .parts import BATCH_NORM, LAYER_NORM, add, conv, conv_norm, layer_norm, linear, mlp
+from .printed import FVCORE, TIMM, elementwise, printed_macs, printed_params
 
 SOURCE = "Yuan et al. 2021, arXiv 2106.13112, table 2"
 # Layers of outlook and of self-attention; channels and heads of the former, twice as many in the latter.
 SIZES = {"d1": (4, 14, 192, 6), "d2": (6, 18, 256, 8)}
 RATIO = 3
-
-
-def mlp(net: Blueprint, x: Tensor) -> Tensor:
-    """Lay two linear layers with an activation between, behind a norm and beside a shortcut."""
-    hidden = activate(net, linear(net, "mlp_in", layer_norm(net, x), RATIO * x.shape[1]))
-    return add(net, linear(net, "mlp_out", hidden, x.shape[1]), x)
 
 
 def stem(net: Blueprint, C: int) -> Tensor:
@@ -45,7 +39,7 @@ def attend_class(net: Blueprint, x: Tensor, heads: int) -> Tensor:
     linear(net, "class_q", normed[..., :1], C, bias=False)
     net.other("class_attention", macs=2 * tokens * C, elementwise=4 * tokens * heads)
     token = add(net, linear(net, "class_out", normed[..., :1], C), x[..., :1])
-    return torch.cat([mlp(net, token), x[..., 1:]], dim=3)
+    return torch.cat([mlp(net, token, RATIO), x[..., 1:]], dim=3)
 
 
 def volo(net: Blueprint, outlookers: int, attentions: int, C: int, heads: int) -> None:
@@ -54,13 +48,13 @@ def volo(net: Blueprint, outlookers: int, attentions: int, C: int, heads: int) -
     with net.stage("stage1"):
         for _ in range(outlookers):
             y = mix(net, "", layer_norm(net, x), "outlook_attention", 3, K=3, M=heads, stride=2)
-            x = mlp(net, add(net, y, x))
+            x = mlp(net, add(net, y, x), RATIO)
     with net.stage("stage2"):
         x = conv(net, "patches", x, 2 * C, 2, 2, padding=0, bias=True)
         net.other("position_embedding", ((2 * C, *x.shape[2:]),), elementwise=x.numel())
         for _ in range(attentions):
             y = net.layer("self_attention", "", layer_norm(net, x), M=2 * heads, bias="proj")
-            x = mlp(net, add(net, y, x))
+            x = mlp(net, add(net, y, x), RATIO)
     with net.stage("head"):
         net.other("class_token", ((2 * C,),))
         row = torch.cat([x.new_empty(1, 2 * C, 1), x.flatten(2)], dim=2).unsqueeze(2)
@@ -81,4 +75,14 @@ NETWORKS = [
     for name, size in SIZES.items()
 ]
 README = "sail-sg/volo, README.md"
-FIGURES = [printed_params("volo_d1", "27 M", README), printed_params("volo_d2", "59 M", README)]
+FIGURES = [
+    printed_params("volo_d1", "27 M", README),
+    printed_params("volo_d2", "59 M", README),
+    printed_macs(
+        "volo_d1",
+        "6.94 G",
+        TIMM,
+        elementwise("volo_d1", f"batch norms, two operations an element, {FVCORE}", BATCH_NORM),
+        elementwise("volo_d1", f"layer norms, five operations an element, {FVCORE}", LAYER_NORM),
+    ),
+]
