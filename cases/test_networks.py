@@ -8,6 +8,7 @@ from harness import Dims, Workload
 from harness.bench.catalog import load_catalogue
 from harness.bench.network import Layer
 from harness.bench.published import check_published
+from harness.paper.errors import SameopError
 
 CATALOGUE = load_catalogue([Path(__file__).parent])
 NETWORKS = sorted(CATALOGUE.networks)
@@ -75,6 +76,43 @@ def test_mixing_layers_can_be_replaced(network: str, mixer: str) -> None:
     assert any(layer.operator == mixer for layer in found.layers)
     own = CATALOGUE.books.network(network)
     assert (found.params, found.macs) != (own.params, own.macs)
+
+
+def refusal(name: str) -> str | None:
+    """Return why a network cannot be assembled, or None."""
+    try:
+        CATALOGUE.books.network(name)
+    except SameopError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("network", ["swin_t", "volo_d1", "twins_svt_s"])
+@pytest.mark.parametrize("mixer", sorted(CATALOGUE.operators))
+def test_every_operator_is_a_mixer_or_refused_in_a_sentence(network: str, mixer: str) -> None:
+    """Whatever the shapes, the network is assembled or one sentence says why it cannot be."""
+    name = f"{network}+{mixer}"
+    reason = refusal(name)
+    if reason is None:
+        found = CATALOGUE.books.network(name)
+        assert found.params == found.allocated
+    else:
+        assert reason.endswith(".")
+        assert "\n" not in reason
+
+
+REFUSED = {
+    "swin_t+lightweight_conv1d": "works on sequences",
+    "twins_svt_s+mlp": "makes .* of a map",
+    "volo_d1+window_attention": "do not tile a map",
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_mixers_that_do_not_fit_are_refused(name: str) -> None:
+    """A mixer of sequences, one that pools the map, and windows that do not tile it."""
+    with pytest.raises(SameopError, match=REFUSED[name]):
+        CATALOGUE.books.network(name)
 
 
 def test_published_figures() -> None:

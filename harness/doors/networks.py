@@ -90,8 +90,9 @@ def _fastest(run: Run) -> dict[tuple[str, str, str], float]:
 
 
 def _published(figures: list[Figure], books: Books, name: str) -> dict[str, Any] | None:
-    """Gather what sources print about a network; of several figures the first of each quantity leads."""
-    found = [figure.check(books) for figure in figures if figure.subject == name]
+    """Gather what sources print about a network; the first of each quantity that was read by us leads."""
+    about = [figure for figure in figures if figure.subject == name]
+    found = [figure.check(books) for figure in sorted(about, key=lambda figure: not figure.verified)]
     if not found:
         return None
     leading = {figure["quantity"]: figure["printed"] for figure in reversed(found)}

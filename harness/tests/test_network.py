@@ -64,6 +64,18 @@ def test_unknown_operator_is_a_sentence() -> None:
         assemble(lambda net: net.layer("nothing", "", net.input(1, 2, 2)))
 
 
+def test_unknown_scope_is_a_sentence() -> None:
+    """A layer of a scope that its operator does not have."""
+    with pytest.raises(SameopError, match="linear/module, but the page of linear has core"):
+        assemble(lambda net: net.layer("linear", "", net.input(1, 2, 2), "module", Co=2))
+
+
+def test_layer_of_another_shape_is_a_sentence() -> None:
+    """A layer whose operator takes another shape than the map that it is laid on."""
+    with pytest.raises(SameopError, match=r"small lays linear on \[1, 4, 6\], but it takes \[1, 4, 2, 3\]"):
+        assemble(lambda net: net.layer("linear", "", net.input(4, 6), Co=2, H=2, W=3))
+
+
 def test_undefined_layer_is_a_sentence() -> None:
     """A layer that the formula does not define."""
     with pytest.raises(SameopError, match=r"linear/core was asked for .*, but a single row is too little"):

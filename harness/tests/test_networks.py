@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,22 @@ def test_unknown_name() -> None:
     """A sentence that says where the names are."""
     with pytest.raises(SameopError, match="No network is named 'nte'"):
         describe_network(catalogue(), "nte", None)
+
+
+def test_a_mixer_needs_a_network() -> None:
+    """A mixer or a run without a network would be forgotten in silence."""
+    with pytest.raises(SameopError, match="no network: name one"):
+        describe_network(catalogue(), None, "linear")
+    with pytest.raises(SameopError, match="no network: name one"):
+        describe_network(catalogue(), None, None, run())
+
+
+def test_a_figure_that_was_read_leads() -> None:
+    """What is only reported by others stands behind, whatever the order of the pages."""
+    heard = replace(figure("48"), verified=False)
+    found = describe_network(catalogue(heard, figure("47")), "net", None)
+    assert found["published"]["params"] == "47"
+    assert found["published"]["verdict"] == "params matched; params not reproduced"
 
 
 def record(implementation: str, workload: str, seconds: float, direction: str = "forward") -> Record:
