@@ -83,7 +83,7 @@ kernel_attention = Comparison(
     name="kernel attention at 64→64, 3×3, 56×56",
     scope="core",
     operators=tuple(KERNEL_ATTENTION_PARTICULARS),
-    workload=Workload("kernel_attention/resnet18_stage1_b8", Dims(B=8, C=64, Co=64, H=56, W=56, K=3), RESNET),
+    workload=Workload("kernel_attention/resnet18_stage1_b2", Dims(B=2, C=64, Co=64, H=56, W=56, K=3), RESNET),
     matched=(
         "the maps and the convolution itself; parameters differ: one static kernel, four experts in CondConv "
         "and dynamic convolution, one kernel with a small latent part in DCD"

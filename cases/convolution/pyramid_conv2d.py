@@ -159,8 +159,8 @@ PYCONV = "PyConvResNet-50, Duta et al. 2020, table 1, and released code"
 DOWN = PYCONV + "; the first block of a stage"
 HIGH = "PyConvHGResNet-50, Duta et al. 2020, table 1, and released code"
 WORKLOADS = [
-    Workload("pyconvresnet50/stage1", Dims(B=1, C=64, Co=64, H=56, W=56, levels=4), PYCONV),
     Workload("pyconvresnet50/stage2", Dims(B=1, C=128, Co=128, H=28, W=28, levels=3), PYCONV),
+    Workload("pyconvresnet50/stage1", Dims(B=1, C=64, Co=64, H=56, W=56, levels=4), PYCONV),
     Workload("pyconvresnet50/stage2_down", Dims(B=1, C=128, Co=128, H=56, W=56, levels=3, stride=2), DOWN),
     Workload("pyconvresnet50/stage3", Dims(B=1, C=256, Co=256, H=14, W=14, levels=2), PYCONV),
     Workload("pyconvresnet50/stage4", Dims(B=1, C=512, Co=512, H=7, W=7, levels=1), PYCONV),

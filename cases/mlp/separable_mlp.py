@@ -152,8 +152,8 @@ B16 = Dims(B=1, C=768, H=14, W=14, hidden=384, expansion=4)
 L16 = Dims(B=1, C=1024, H=14, W=14, hidden=512, expansion=4)
 H14 = Dims(B=1, C=1280, H=16, W=16, hidden=640, expansion=4)
 WORKLOADS = [
-    Workload("mixer_b16/layer", B16, MIXER.format("Mixer-B/16")),
     Workload("mixer_s32/layer", S32, MIXER.format("Mixer-S/32")),
+    Workload("mixer_b16/layer", B16, MIXER.format("Mixer-B/16")),
     Workload("mixer_s16/layer", S16, MIXER.format("Mixer-S/16")),
     Workload("mixer_l16/layer", L16, MIXER.format("Mixer-L/16")),
     Workload("mixer_h14/layer", H14, MIXER.format("Mixer-H/14")),
