@@ -14,35 +14,32 @@ from torch import Tensor
 from harness import Blueprint, Books, Network, Term
 
 from .mobilenetv2 import mobilenet
-from .parts import BIAS, add, batch_norm, conv_norm, global_pool
+from .parts import BIAS, batch_norm, conv_norm, global_pool
 from .printed import printed_macs, printed_params
-from .resnet import DEPTHS, shortcut, stages, stem
+from .resnet import DEPTHS, basic_block, bottleneck_block, stages, stem
 
 SOURCE = "Li et al. 2021, ICLR, arXiv 2103.08756, as released in liyunsheng13/dcd"
 REDUCTION, CLASSIFIER_WIDTH, CLASSES = 16, 32, 1000
 
 
-def fuse(net: Blueprint, role: str, x: Tensor, Co: int, K: int, stride: int, pool: int) -> Tensor:
-    """Lay a fused convolution of a ResNet, whose latent width is the root of what is pooled."""
+def fused(
+    net: Blueprint,
+    role: str,
+    x: Tensor,
+    Co: int,
+    K: int,
+    stride: int = 1,
+    G: int = 1,
+    relu: bool = True,
+    *,
+    pool: int,
+) -> Tensor:
+    """Lay a fused convolution of a ResNet and its batch norm; L is the root of the number of means."""
     letters = {"stride": stride} if stride > 1 else {}
     letters |= {"pool": pool} if pool > 1 else {}
     width = isqrt(x.shape[1] * pool**2)
-    return net.layer("dcd_released", role, x, None, Co=Co, K=K, L=width, R=REDUCTION, **letters)
-
-
-def basic_block(net: Blueprint, x: Tensor, width: int, stride: int) -> Tensor:
-    """Lay two fused 3×3 convolutions and the shortcut."""
-    y = batch_norm(net, fuse(net, "k3_down" if stride > 1 else "k3", x, width, 3, stride, 2))
-    y = batch_norm(net, fuse(net, "k3", y, width, 3, 1, 2), relu=False)
-    return add(net, y, shortcut(net, x, width, stride), relu=True)
-
-
-def bottleneck_block(net: Blueprint, x: Tensor, width: int, stride: int) -> Tensor:
-    """Lay fused 1×1, 3×3 and 1×1 convolutions and the shortcut."""
-    y = batch_norm(net, fuse(net, "reduce", x, width, 1, 1, 1))
-    y = batch_norm(net, fuse(net, "k3_down" if stride > 1 else "k3", y, width, 3, stride, 1))
-    y = batch_norm(net, fuse(net, "expand", y, 4 * width, 1, 1, 1), relu=False)
-    return add(net, y, shortcut(net, x, 4 * width, stride), relu=True)
+    y = net.layer("dcd_released", role, x, None, Co=Co, K=K, L=width, R=REDUCTION, **letters)
+    return batch_norm(net, y, relu)
 
 
 def classify(net: Blueprint, x: Tensor) -> None:
@@ -56,8 +53,12 @@ def classify(net: Blueprint, x: Tensor) -> None:
 
 
 def resnet(net: Blueprint, depth: int) -> None:
-    """Lay a ResNet with fused convolutions."""
-    block = basic_block if depth < 50 else bottleneck_block
+    """Lay a ResNet with fused convolutions; those of the shortcuts are static."""
+    block = (
+        partial(basic_block, layer=partial(fused, pool=2))
+        if depth < 50
+        else partial(bottleneck_block, layer=partial(fused, pool=1))
+    )
     classify(net, stages(net, stem(net), block, DEPTHS[depth]))
 
 

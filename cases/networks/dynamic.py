@@ -14,9 +14,9 @@ from torch import Tensor
 from harness import Blueprint, Network
 
 from .mobilenetv2 import mobilenet
-from .parts import add, batch_norm, classifier, conv_norm
+from .parts import batch_norm, classifier, conv_norm
 from .printed import printed_macs, printed_params
-from .resnet import DEPTHS, stages, stem
+from .resnet import DEPTHS, basic_block, bottleneck_block, stages, stem
 
 SOURCE = "Chen et al. 2020, CVPR, arXiv 1912.03458, section 4"
 EXPERTS = 4
@@ -52,31 +52,9 @@ def pointwise_dynamic(
     return lay(net, role, x, Co, K, stride, G, relu)
 
 
-def basic_block(net: Blueprint, x: Tensor, width: int, stride: int) -> Tensor:
-    """Lay two dynamic 3×3 convolutions and the shortcut, dynamic too where it is a convolution."""
-    y = dynamic(net, "k3_down" if stride > 1 else "k3", x, width, 3, stride)
-    y = dynamic(net, "k3", y, width, 3, relu=False)
-    return add(net, y, shortcut(net, x, width, stride), relu=True)
-
-
-def bottleneck_block(net: Blueprint, x: Tensor, width: int, stride: int) -> Tensor:
-    """Lay dynamic 1×1, 3×3 and 1×1 convolutions and the shortcut, dynamic too where it is a convolution."""
-    y = dynamic(net, "reduce", x, width, 1)
-    y = dynamic(net, "k3_down" if stride > 1 else "k3", y, width, 3, stride)
-    y = dynamic(net, "expand", y, 4 * width, 1, relu=False)
-    return add(net, y, shortcut(net, x, 4 * width, stride), relu=True)
-
-
-def shortcut(net: Blueprint, x: Tensor, width: int, stride: int) -> Tensor:
-    """Lay a dynamic 1×1 convolution with batch norm where width or map change, else nothing."""
-    if x.shape[1] == width and stride == 1:
-        return x
-    return dynamic(net, "shortcut", x, width, 1, stride, relu=False)
-
-
 def resnet(net: Blueprint, depth: int) -> None:
-    """Lay a ResNet whose blocks are of dynamic convolutions."""
-    block = basic_block if depth < 50 else bottleneck_block
+    """Lay a ResNet whose blocks are of dynamic convolutions, those of the shortcuts included."""
+    block = partial(basic_block if depth < 50 else bottleneck_block, layer=dynamic, side=dynamic)
     classifier(net, stages(net, stem(net), block, DEPTHS[depth]))
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from harness import Blueprint, Network
 
-from .parts import add, classifier, conv_norm
+from .parts import ConvNorm, add, classifier, conv_norm
 from .printed import printed_macs, printed_params
 
 SOURCE = "Sandler et al. 2018, CVPR, arXiv 1801.04381, table 2"
@@ -27,9 +27,6 @@ STAGES = (
     (6, 320, 1, 1),
 )
 
-# Lays a convolution with its batch norm: blueprint, role, map, Co, K, stride, G, and whether a ReLU follows.
-Layer = Callable[..., Tensor]
-
 
 def rounded(channels: float) -> int:
     """Round to the nearest multiple of eight, and up where that would take away more than a tenth."""
@@ -37,7 +34,7 @@ def rounded(channels: float) -> int:
     return nearest + 8 if nearest < 0.9 * channels else nearest
 
 
-def inverted(net: Blueprint, x: Tensor, expansion: int, Co: int, stride: int, layer: Layer) -> Tensor:
+def inverted(net: Blueprint, x: Tensor, expansion: int, Co: int, stride: int, layer: ConvNorm) -> Tensor:
     """Lay one inverted residual; the shortcut where the map keeps its shape."""
     hidden = expansion * x.shape[1]
     y = layer(net, "expand", x, hidden, 1) if expansion > 1 else x
@@ -54,7 +51,7 @@ def blocks(width: float) -> Iterator[tuple[str, int, int, int]]:
 
 
 def mobilenet(
-    net: Blueprint, width: float, layer: Layer = conv_norm, classify: Callable[..., Any] = classifier
+    net: Blueprint, width: float, layer: ConvNorm = conv_norm, classify: Callable[..., Any] = classifier
 ) -> None:
     """Lay a MobileNetV2 for images of 224×224; ``layer`` lays the convolutions behind the first."""
     x = conv_norm(net, "stem", net.input(3, 224, 224), rounded(32 * width), 3, 2)

@@ -1,5 +1,6 @@
 """Layers that several networks are built of; what is no operator here is counted by its kind."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,6 +10,9 @@ from harness import Blueprint, SameopError
 
 BATCH_NORM, LAYER_NORM = "batch_norm", "layer_norm"
 ACTIVATION, POOLING, BIAS, SHORTCUT = "activation", "pooling", "bias", "shortcut"
+
+# Lays a convolution with its batch norm, as conv_norm does and with its parameters.
+ConvNorm = Callable[..., Tensor]
 
 
 def conv(

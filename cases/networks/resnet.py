@@ -11,7 +11,7 @@ from torch import Tensor
 
 from harness import Blueprint, Books, Network, Term
 
-from .parts import add, batch_norm, classifier, conv, conv_norm, max_pool
+from .parts import ConvNorm, add, classifier, conv_norm, max_pool
 from .printed import printed_macs, printed_params
 
 SOURCE = "He et al. 2016, CVPR, arXiv 1512.03385, table 1"
@@ -21,26 +21,45 @@ DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 
 Block = Callable[[Blueprint, Tensor, int, int], Tensor]
 
 
-def basic_block(net: Blueprint, x: Tensor, width: int, stride: int) -> Tensor:
-    """Lay two 3×3 convolutions and the shortcut."""
-    y = conv_norm(net, "k3_down" if stride > 1 else "k3", x, width, 3, stride)
-    y = batch_norm(net, conv(net, "k3", y, width, 3), relu=False)
-    return add(net, y, shortcut(net, x, width, stride), relu=True)
+def basic_block(
+    net: Blueprint,
+    x: Tensor,
+    width: int,
+    stride: int,
+    layer: ConvNorm = conv_norm,
+    side: ConvNorm = conv_norm,
+) -> Tensor:
+    """Lay two 3×3 convolutions by ``layer``, and the shortcut by ``side``."""
+    y = layer(net, "k3_down" if stride > 1 else "k3", x, width, 3, stride)
+    y = layer(net, "k3", y, width, 3, relu=False)
+    return add(net, y, shortcut(net, x, width, stride, side), relu=True)
 
 
-def bottleneck_block(net: Blueprint, x: Tensor, width: int, stride: int) -> Tensor:
-    """Lay 1×1, 3×3 and 1×1 convolutions, the last four times as wide, and the shortcut."""
-    y = conv_norm(net, "reduce", x, width, 1)
-    y = conv_norm(net, "k3_down" if stride > 1 else "k3", y, width, 3, stride)
-    y = batch_norm(net, conv(net, "expand", y, 4 * width, 1), relu=False)
-    return add(net, y, shortcut(net, x, 4 * width, stride), relu=True)
+def bottleneck_block(
+    net: Blueprint,
+    x: Tensor,
+    width: int,
+    stride: int,
+    layer: ConvNorm = conv_norm,
+    side: ConvNorm = conv_norm,
+    gate: Callable[[Blueprint, Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Lay 1×1, 3×3 and 1×1 convolutions by ``layer``, the last four times as wide, and the shortcut.
+
+    side: lays the shortcut's convolution. gate: lays a gate behind the last convolution of the others.
+    """
+    y = layer(net, "reduce", x, width, 1)
+    y = layer(net, "k3_down" if stride > 1 else "k3", y, width, 3, stride)
+    y = layer(net, "expand", y, 4 * width, 1, relu=False)
+    y = gate(net, y) if gate else y
+    return add(net, y, shortcut(net, x, 4 * width, stride, side), relu=True)
 
 
-def shortcut(net: Blueprint, x: Tensor, width: int, stride: int) -> Tensor:
+def shortcut(net: Blueprint, x: Tensor, width: int, stride: int, layer: ConvNorm = conv_norm) -> Tensor:
     """Lay a 1×1 convolution with batch norm where width or map change, else nothing."""
     if x.shape[1] == width and stride == 1:
         return x
-    return conv_norm(net, "shortcut", x, width, 1, stride, relu=False)
+    return layer(net, "shortcut", x, width, 1, stride, relu=False)
 
 
 def stages(net: Blueprint, x: Tensor, block: Block, depths: tuple[int, ...]) -> Tensor:
