@@ -11,7 +11,6 @@ from functools import partial
 from harness import Books, Figure, Term
 
 HAN = "Atten4Vis/DemystifyLocalViT, README.md"
-CLASSIFY = {"t": 768 * 1000 + 1000, "b": 1024 * 1000 + 1000}
 
 
 @dataclass(frozen=True)
@@ -29,10 +28,10 @@ UPERNET = Detector("UPerNet", 512 * 2048, {"t": (60e6, 945e9), "b": (121e6, 1188
 
 def backbone(books: Books, network: str, detector: Detector, quantity: str) -> float:
     """Count a network without its classifier, its map enlarged to the detector's image."""
-    found, size = books.network(network), network[-1]
+    layers = [layer for layer in books.network(network).layers if "/head" not in layer.workload]
     if quantity == "params":
-        return found.params - CLASSIFY[size]
-    return found.macs * detector.pixels / 224**2
+        return sum(layer.count * layer.params for layer in layers)
+    return sum(layer.count * layer.macs for layer in layers) * detector.pixels / 224**2
 
 
 def rest(books: Books, size: str, detector: Detector, quantity: str) -> float:

@@ -3,7 +3,9 @@
 A formula that does not hold as it stands keeps its row, with the verdict that is expected and the reason.
 """
 
-from harness import Dims, Formula
+from itertools import count
+
+from harness import Books, Dims, Formula
 
 WU = "Wu et al. 2019, ICLR, arXiv 1901.10430, section 3"
 DCD = "Li et al. 2021, ICLR, arXiv 2103.08756, section 4"
@@ -108,7 +110,7 @@ orders = [
         dims=STEPS,
         kind="growth",
         expected="differs",
-        remark="it multiplies by a dense band matrix of n × (n + k − 1) for every head, which is quadratic",
+        remark="it fills a band of n × (n + k − 1) for every head and multiplies by n columns of it: quadratic",
     ),
 ]
 
@@ -121,7 +123,31 @@ def paper_width(channels: int) -> int:
     return channels >> (channels.bit_length() - 1) // 2
 
 
+def gated(C: int, H: int, W: int) -> Dims:
+    """Return the dimensions of a square 1×1 layer of which Λ alone is dynamic."""
+    return Dims(B=1, C=C, Co=C, H=H, W=W, L=8, R=16, parts="gate")
+
+
+def crossing(books: Books, d: Dims) -> int:
+    """Count the positions from which on Λ costs no more for one more: it is applied to the weights there."""
+
+    def operations(positions: int) -> int:
+        return books.elementwise("dcd_pointwise", "core", **gated(d.C, positions, 1))
+
+    return next(n for n in count(1) if operations(n + 1) == operations(n))
+
+
+LARGE, EVEN, SMALL = gated(256, 56, 56), gated(256, 16, 16), gated(256, 7, 7)
+
 channel_fusion = [
+    Formula(
+        "C + L²",
+        "numbers that the branch of dynamic channel fusion computes for an image",
+        DCD,
+        stated=lambda d: d.C + d.L**2,
+        counted=lambda books, d: books.generated("dcd_pointwise", d),
+        dims=LATENT,
+    ),
     Formula(
         "KC²",
         "parameters of a 1×1 mixture of K kernels",
@@ -164,11 +190,40 @@ channel_fusion = [
         DCD,
         stated=lambda d: min(d.C**2, d.H * d.W * d.C),
         counted=lambda books, d: books.elementwise("dcd_pointwise", "core", **d),
-        dims=[
-            Dims(B=1, C=C, Co=C, H=H, W=W, L=8, R=16, parts="gate")
-            for C, H, W in ((256, 56, 56), (256, 16, 16), (256, 7, 7))
-        ],
+        dims=[LARGE, EVEN, SMALL],
         remark="both orders give one function, (ΛW₀)x and Λ(W₀x); they cost the same where HW = C",
+    ),
+    Formula(
+        "O(C²)",
+        "operations to apply Λ on the weights, (ΛW₀)x, the cheaper order where HW ≥ C",
+        DCD,
+        stated=lambda d: d.C**2,
+        counted=lambda books, d: books.elementwise("dcd_pointwise", "core", **d),
+        dims=[LARGE, EVEN],
+    ),
+    Formula(
+        "O(HWC)",
+        "operations to apply Λ on the output, Λ(W₀x), the cheaper order where HW ≤ C",
+        DCD,
+        stated=lambda d: d.H * d.W * d.C,
+        counted=lambda books, d: books.elementwise("dcd_pointwise", "core", **d),
+        dims=[EVEN, SMALL],
+    ),
+    Formula(
+        "HW = C",
+        "positions at which the two orders cost the same",
+        DCD,
+        stated=lambda d: d.C,
+        counted=crossing,
+        dims=[gated(C, 1, 1) for C in (16, 64, 256)],
+    ),
+    Formula(
+        "O(HWC)",
+        "operations to apply the gate of squeeze-and-excitation, which needs the output first",
+        DCD,
+        stated=lambda d: d.H * d.W * d.C,
+        counted=lambda books, d: books.macs("squeeze_excite", "core", **d),
+        dims=[d.without("Co", "L", "R", "parts") for d in (LARGE, EVEN, SMALL)],
     ),
 ]
 
