@@ -110,7 +110,7 @@ orders = [
         dims=STEPS,
         kind="growth",
         expected="differs",
-        remark="it fills a band of n × (n + k − 1) for every head and multiplies by n columns of it: quadratic",
+        remark="it fills a band of n × (n + k − 1) for every head and multiplies by n columns: quadratic",
     ),
 ]
 
