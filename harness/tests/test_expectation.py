@@ -174,3 +174,26 @@ def test_float64_sees_the_values_of_the_measured_dtype(dtype: str) -> None:
     checks = expectations(transcendental(), DIMS, dtype, "cpu")
     assert {check.drawn_as for check in checks} == {dtype}
     assert torch.equal(checks[0].values["output"], checks[1].values["output"])
+
+
+def normed_often(x: Tensor, weight: Tensor) -> Tensor:
+    """Normalise the whole map six times, with a mixing after each."""
+    for _ in range(6):
+        centred = x - x.mean((1, 2, 3), keepdim=True)
+        variance = centred.square().mean((1, 2, 3), keepdim=True)
+        x = mixing(centred * (variance + 1e-5).rsqrt(), weight)
+    return x
+
+
+def test_a_bound_too_wide_for_float64_leaves_it_the_judge() -> None:
+    """Behind so many norms that a variance may be nothing but rounding, float64 judges without a bound."""
+    scope = scope_of(normed_often, mixed_inputs, mixed_output)
+    fine = next(check for check in expectations(scope, DIMS, "float32", "cpu") if check.dtype == "float64")
+    assert (fine.informative, fine.bounded) == (True, False)
+    judge = prepare(scope, DIMS, "float32", "cpu")
+    assert judge.judge(implementation(normed_often)).level == "float64 without a bound"
+
+    def wrong(x: Tensor, weight: Tensor) -> Tensor:
+        return normed_often(x, weight) * (1 + 1e-8)
+
+    assert not judge.judge(implementation(wrong)).agrees
