@@ -4,7 +4,7 @@ from functools import partial
 
 from harness import Books, Figure, Term
 
-# Its MACs are those of fvcore, which counts norms too.
+# It lists activations, which benchmark.py there has from fvcore alone: its MACs are fvcore's, with norms.
 TIMM = "huggingface/pytorch-image-models, results/benchmark-infer-amp-nchw-pt240-cu124-rtx4090-dynamo.csv"
 FVCORE = "as fvcore counts them"
 
