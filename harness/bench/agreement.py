@@ -49,8 +49,9 @@ class Judge:
         if not any(entry["informative"] for entry in evidence):
             reason = "no check that ran could have refuted it: let the implementation support float64"
             return Agreement(False, "L0", reason, {"checks": evidence})
-        level = min((_level(check) for check in self._checks_for(implementation)), key=_LEVELS.index)
-        return Agreement(True, level, None, {"checks": evidence})
+        # A check that could refute nothing says nothing about the level.
+        told = (_level(check) for check in self._checks_for(implementation) if check.informative)
+        return Agreement(True, min(told, key=_LEVELS.index), None, {"checks": evidence})
 
     def judge_call(self, results: Tensors, dtype: str) -> Agreement:
         """Judge what the timed call itself returned on the inputs of the check in ``dtype``."""
