@@ -227,6 +227,18 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     return result
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Check with one thread: the shapes of proofs are tiny, and the threads of the project are its own."""
+    bench = item.config.stash.get(_BENCH, None)
+    if bench is None or bench.measures or not _is_ours(item):
+        return (yield)
+    from harness.bench.threads import one_thread
+
+    with one_thread():
+        return (yield)
+
+
 def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, str] | None:
     """Print no letters between the lines of progress, which say more; in pytest's summary it has its say."""
     bench = config.stash.get(_BENCH, None)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from harness.bench.agreement import prepare
+from harness.bench.agreement import Judge, prepare
 from harness.bench.claims import Claim
+from harness.bench.dims import Dims
 from harness.bench.measure.arithmetic import exact_arithmetic, full_precision
 from harness.bench.measure.macs import count_by_witnesses, probe_with_ones
 from harness.bench.measure.subject import Subject
@@ -38,12 +40,33 @@ def test_agreement(sameop_agreement: AgreementCheck) -> None:
     """An implementation equals its reference, values and gradients, at every adversarial shape."""
     check = sameop_agreement
     for dims in check.dims:
-        with exact_arithmetic():
-            judge = prepare(check.scope, dims, check.dtype, check.device)
+        judge = _judge(check, dims)
         with full_precision():
             agreement = judge.judge(check.implementation)
         if not agreement.agrees:
             pytest.fail(f"{check.name} at {dims!r}: {agreement.reason}", pytrace=False)
+
+
+def _judge(check: AgreementCheck, dims: Dims) -> Judge:
+    """Follow the reference once for all implementations of a scope, which come one after another."""
+    scope = f"{check.scope.operator.place} {check.scope.name}", check.dtype, check.device
+    if _JUDGES.scope != scope:
+        _JUDGES.scope, _JUDGES.by_dims = scope, {}
+    if dims not in _JUDGES.by_dims:
+        with exact_arithmetic():
+            _JUDGES.by_dims[dims] = prepare(check.scope, dims, check.dtype, check.device)
+    return _JUDGES.by_dims[dims]
+
+
+@dataclass
+class _Judges:
+    """The judges of the scope that was checked last."""
+
+    scope: tuple[str, str, str] = ("", "", "")
+    by_dims: dict[Dims, Judge] = field(default_factory=dict)
+
+
+_JUDGES = _Judges()
 
 
 def test_cost(sameop_cost: CostCheck) -> None:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from harness.bench.claims import Claim, Mutant
 from harness.bench.dims import Dims
 from harness.bench.inputs import Tensors, seed_of
 from harness.bench.proof.certificate import Difference, Outcome, Outputs, Program, certify
+from harness.bench.threads import one_thread
 from harness.paper.errors import SameopError
 
 # One trial that differs refutes a mutant, so few are enough; one that escapes them is reported.
@@ -24,18 +23,7 @@ _MUTANT_TRIALS = 8
 SPARSE_BELOW = 0.05
 
 
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Run on one thread: at the shapes of claims, waking others costs several times what they bring."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@_one_thread()
+@one_thread()
 def prove(claim: Claim) -> dict[str, Any]:
     """Check a claim and its mutants; return the result in the shape of ``sameop prove --json``."""
     claim.check()
