@@ -7,7 +7,7 @@ The plugin fills the fixtures ``sameop_claim``, ``sameop_agreement``, ``sameop_c
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from harness.bench.dims import Dims
 from harness.bench.measure.arithmetic import exact_arithmetic, full_precision
 from harness.bench.measure.macs import count_by_witnesses, probe_with_ones
 from harness.bench.measure.subject import Subject
+from harness.bench.pages import Operator
 from harness.bench.proof.prover import prove
 from harness.doors.measuring import MeasuringRun
 from harness.doors.messages import claim_failure
@@ -83,6 +84,9 @@ def test_cost(sameop_cost: CostCheck) -> None:
                 pytest.fail(f"{name} counts {found['macs']:.0f} MACs, but {found['reason']}.", pytrace=False)
 
 
+_ONES = "the sum with every input one"
+
+
 def _witnesses(check: CostCheck) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Count the MACs of every eager implementation at one workload."""
     for name, implementation in check.scope.implementations.items():
@@ -91,7 +95,31 @@ def _witnesses(check: CostCheck) -> Iterator[tuple[str, Mapping[str, Any]]]:
             for witness, found in count_by_witnesses(subject).items():
                 yield f"{check.name} by {name}: {witness}", found
             if name == "reference":
-                yield f"{check.name}: the sum with every input one", probe_with_ones(subject)
+                yield f"{check.name}: {_ONES}", probe_with_ones(subject)
+
+
+def witness_pairs(operators: Iterable[Operator]) -> dict[tuple[str, str], bool]:
+    """Return for every operator and counter whether the counter agrees with a formula of the page.
+
+    It agrees where it sees all multiply-accumulates of some implementation; the sum with every input one,
+    which counts the taps inside the map, where it agrees with the formula for these. What a counter cannot
+    count at all is left out.
+    """
+    pairs: dict[tuple[str, str], bool] = {}
+    for operator in operators:
+        for scope in operator.scopes.values():
+            for witness, verdict in _verdicts(CostCheck(scope, scope.workloads[0])):
+                if verdict != "not counted":
+                    agrees = verdict == "agrees" or (witness == _ONES and verdict == "explained")
+                    key = operator.name, witness
+                    pairs[key] = pairs.get(key, False) or agrees
+    return pairs
+
+
+def _verdicts(check: CostCheck) -> Iterator[tuple[str, str]]:
+    """Name the counter and its verdict for every eager implementation."""
+    for name, found in _witnesses(check):
+        yield name.rpartition(": ")[2], found["verdict"]
 
 
 def test_speed(
