@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from harness.bench.catalog import Catalogue
+from harness.bench.comparison import Comparison
 from harness.bench.dims import Workload
 from harness.bench.machine import device_missing
 from harness.bench.pages import Implementation, Operator, Scope
@@ -161,7 +162,7 @@ def _scopes(operator: Operator, catalogue: Catalogue, plan: Plan) -> list[Scope]
     scopes = list(operator.scopes.values())
     if not plan.brief:
         return scopes
-    meeting = [scope for scope in scopes if _meets(scope, catalogue)]
+    meeting = [scope for scope in scopes if _comparisons_of(scope, catalogue)]
     chosen = meeting or [operator.scopes.get("module") or scopes[0]]
     for scope in scopes:
         if scope not in chosen:
@@ -169,12 +170,13 @@ def _scopes(operator: Operator, catalogue: Catalogue, plan: Plan) -> list[Scope]
     return chosen
 
 
-def _meets(scope: Scope, catalogue: Catalogue) -> bool:
-    """Tell whether a scope takes part in a comparison."""
-    return any(
-        comparison.scope == scope.name and scope.operator.name in comparison.operators
+def _comparisons_of(scope: Scope, catalogue: Catalogue) -> list[Comparison]:
+    """List the comparisons that a scope takes part in."""
+    return [
+        comparison
         for comparison in catalogue.comparisons.values()
-    )
+        if comparison.scope == scope.name and scope.operator.name in comparison.operators
+    ]
 
 
 def _workloads(
@@ -189,12 +191,8 @@ def _workloads(
         for letter in sorted({workload.sweep for workload in scope.workloads} - {""}):
             plan.leave_out(f"{operator.name}/{scope.name}: the sweep over {letter}", "sweeps are for full")
         return [workload for workload in scope.workloads if not workload.sweep]
-    shared = (
-        scope.workload(comparison.workload.name)
-        for comparison in catalogue.comparisons.values()
-        if comparison.scope == scope.name and operator.name in comparison.operators
-    )
-    chosen = next(shared, scope.workloads[0])
+    met = _comparisons_of(scope, catalogue)
+    chosen = scope.workload(met[0].workload.name) if met else scope.workloads[0]
     for workload in scope.workloads:
         if workload is not chosen:
             plan.leave_out(
@@ -214,7 +212,7 @@ def _unsupported(
         return "standard compiles at one workload a scope"
     if preset == "quick" and not _is_shown_in_quick(scope, implementation):
         return "quick takes the reference, the authors' way and the best eager form"
-    return implementation.supports(workload.dims) if implementation.supports else None
+    return implementation.refusal(workload.dims)
 
 
 def _is_shown_in_quick(scope: Scope, implementation: Implementation) -> bool:
@@ -229,7 +227,7 @@ def _left_to_longer_runs(
     """Say why a brief plan leaves an implementation out, or return None."""
     if implementation is scope.best_eager(workload.dims):
         return None
-    if implementation.name == "authors" and _meets(scope, catalogue):
+    if implementation.name == "authors" and _comparisons_of(scope, catalogue):
         return None
     return f"{_BRIEF} the best eager form, and the authors' way where operators meet"
 

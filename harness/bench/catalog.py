@@ -6,13 +6,13 @@ import hashlib
 import importlib
 import sys
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, TypeVar
 
 from harness.bench.claims import Claim
 from harness.bench.comparison import Comparison
@@ -22,6 +22,8 @@ from harness.bench.packages import load_package
 from harness.bench.pages import Operator, Scope
 from harness.bench.published import Books, Figure, Formula
 from harness.paper.errors import SameopError
+
+Declared = TypeVar("Declared")
 
 
 @dataclass
@@ -62,13 +64,11 @@ class Catalogue:
 
     def claims_named(self, names: Iterable[str]) -> list[Claim]:
         """Return the claims of these names, all of them for none, or raise :class:`SameopError`."""
-        wanted = list(names)
-        for name in wanted:
-            if name not in self.claims:
-                raise SameopError(
-                    f"No claim is named {name!r}: `sameop list` shows the {len(self.claims)} that are."
-                )
-        return [self.claims[name] for name in wanted] or list(self.claims.values())
+        return _named("claim", self.claims, names)
+
+    def operators_named(self, names: Iterable[str]) -> list[Operator]:
+        """Return the operators of these names, all of them for none, or raise :class:`SameopError`."""
+        return _named("operator", self.operators, names)
 
     def add(self, value: object, place: str) -> None:
         """Add what a page declares; a second thing of the same kind and name is refused."""
@@ -96,6 +96,14 @@ class Catalogue:
         known = self._places.setdefault((kind, name), place)
         if known != place:
             raise SameopError(f"Two pages declare the {kind} {name!r}, {known} and {place}: rename one.")
+
+
+def _named(kind: str, known: Mapping[str, Declared], names: Iterable[str]) -> list[Declared]:
+    wanted = list(names)
+    for name in wanted:
+        if name not in known:
+            raise SameopError(f"No {kind} is named {name!r}: `sameop list` shows the {len(known)} that are.")
+    return [known[name] for name in wanted] or list(known.values())
 
 
 def load_catalogue(folders: Iterable[Path]) -> Catalogue:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
@@ -41,6 +42,10 @@ class Implementation:
     counted: Callable[[Dims], int] | None = None
     counted_because: str = ""
     supports: Callable[[Dims], str | None] | None = None
+
+    def refusal(self, d: Dims) -> str | None:
+        """Say why these dimensions cannot be taken, or return None."""
+        return self.supports(d) if self.supports else None
 
 
 @dataclass(frozen=True)
@@ -141,10 +146,19 @@ class Scope:
 
         return register
 
+    def costs_of_shapes(self, d: Dims) -> dict[str, int]:
+        """Return the costs that need no counter: the shapes of inputs and output give them."""
+        specs = self.inputs(d).values()
+        return {
+            "params": sum(spec.elements for spec in specs if spec.role == "parameter"),
+            "elements_read": sum(spec.elements for spec in specs),
+            "elements_written": math.prod(self.output(d)),
+        }
+
     def best_eager(self, d: Dims) -> Implementation:
         """Return the form that is expected to be the fastest eager one at these dimensions."""
         for found in self.implementations.values():
-            if found.preferred and not (found.supports and found.supports(d)):
+            if found.preferred and found.refusal(d) is None:
                 return found
         return self.reference
 

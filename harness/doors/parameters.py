@@ -54,11 +54,7 @@ def agreement_checks(catalogue: Catalogue) -> Iterator[AgreementCheck]:
                 for device in (device for device in devices if device in implementation.devices):
                     if implementation.kind == "compiled":
                         continue  # compiled for minutes at these shapes; certified where they are measured
-                    dims = tuple(
-                        d
-                        for d in scope.proof_dims
-                        if not (implementation.supports and implementation.supports(d))
-                    )
+                    dims = tuple(d for d in scope.proof_dims if implementation.refusal(d) is None)
                     dtype = "float32" if "float32" in implementation.dtypes else implementation.dtypes[0]
                     yield AgreementCheck(scope, implementation, dtype, device, dims)
 

@@ -25,20 +25,11 @@ def describe_traits(catalogue: Catalogue, names: Sequence[str]) -> Iterator[dict
     """
     from harness.bench.proof.probe import probe
 
-    for operator in _chosen(catalogue, names):
+    for operator in catalogue.operators_named(names):
         try:
             yield _entry(operator, probe(operator))
         except SameopError as error:
             yield {**_page(operator), "verdict": "not probed", "reason": str(error)}
-
-
-def _chosen(catalogue: Catalogue, names: Sequence[str]) -> list[Operator]:
-    for name in names:
-        if name not in catalogue.operators:
-            raise SameopError(
-                f"No operator is named {name!r}: `sameop list` shows the {len(catalogue.operators)} that are."
-            )
-    return [catalogue.operators[name] for name in names] or list(catalogue.operators.values())
 
 
 def _page(operator: Operator) -> dict[str, Any]:

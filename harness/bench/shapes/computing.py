@@ -119,11 +119,8 @@ def _calls(scope: Scope, dims: Dims) -> Iterator[_Call]:
 
 
 def _takes(scope: Scope, implementation: Implementation, dims: Dims) -> bool:
-    supports = implementation.supports
-    if supports is None:
-        return True
     what = f"whether {implementation.name} supports it"
-    return attempt(scope, dims, what, lambda: supports(dims)) is None
+    return attempt(scope, dims, what, lambda: implementation.refusal(dims)) is None
 
 
 def _drawn(scope: Scope, dims: Dims) -> Tensors:
@@ -145,13 +142,7 @@ def _cotangent(scope: Scope, dims: Dims, like: Tensor) -> Tensor:
 def _demand_costs(scope: Scope, dims: Dims) -> None:
     """Demand the costs that the shapes of inputs and output give: learned numbers, elements moved."""
     cost = attempt(scope, dims, "its cost", lambda: scope.cost(dims))
-    specs = scope.inputs(dims).values()
-    counted = {
-        "params": sum(spec.elements for spec in specs if spec.role == "parameter"),
-        "elements_read": sum(spec.elements for spec in specs),
-        "elements_written": math.prod(scope.output(dims)),
-    }
-    for name, found in counted.items():
+    for name, found in scope.costs_of_shapes(dims).items():
         if getattr(cost, name) != found:
             told = f"its cost has {getattr(cost, name)} {name}, its shapes give {found}"
             raise BreachError(scope, dims, told)
