@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.bench.claims import Claim, equivalent, mutant
+    from harness.bench.claims import Claim, Lemma, equivalent, lemma, mutant
     from harness.bench.comparison import Comparison
     from harness.bench.cost import Cost, taps_in_bounds
     from harness.bench.dims import Dims, Workload, sweep
@@ -25,7 +25,9 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Claim": "harness.bench.claims",
+    "Lemma": "harness.bench.claims",
     "equivalent": "harness.bench.claims",
+    "lemma": "harness.bench.claims",
     "mutant": "harness.bench.claims",
     "Comparison": "harness.bench.comparison",
     "Cost": "harness.bench.cost",
@@ -59,6 +61,7 @@ __all__ = [
     "Dims",
     "Figure",
     "Formula",
+    "Lemma",
     "Network",
     "Operator",
     "SameopError",
@@ -71,6 +74,7 @@ __all__ = [
     "buffer",
     "equivalent",
     "generated",
+    "lemma",
     "mutant",
     "parameter",
     "sweep",

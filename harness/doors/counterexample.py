@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.bench.dims import Dims
-from harness.bench.proof.prover import certify_claim
+from harness.bench.proof.kinds import check_shape
 from harness.doors.project import find_project
 from harness.paper.errors import SameopError
 
@@ -20,7 +20,7 @@ def show(name: str, *, mutant: str | None, shape: Mapping[str, Any]) -> None:
         if mutant not in known:
             raise SameopError(f"{name} has no mutant {mutant!r}: it has {', '.join(known)}.")
         claim = claim.with_mutant(known[mutant])
-    outcome = certify_claim(claim, Dims(**shape))
+    outcome = check_shape(claim, Dims(**shape))
     found = outcome.difference
     if found is None:
         print(f"{outcome.verdict}: the sides do not differ here.")  # noqa: T201  # printing is its purpose

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from harness.bench.claims import Claim, equivalent, mutant
 from harness.bench.dims import Dims
-from harness.bench.proof.prover import certify_claim, prove
+from harness.bench.proof.kinds import certify_claim
+from harness.bench.proof.prover import prove
 from harness.paper.errors import SameopError
 from harness.paper.record import ClaimRecord
 

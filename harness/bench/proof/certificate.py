@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 
 import torch
@@ -85,17 +85,30 @@ class Outcome:
     reason: str | None = None
 
 
-def certify(left: Program, right: Program, shapes: Shapes, seed: int, trials: int | None = None) -> Outcome:
+# What is known of the programs: by side, and whether it is of the vector-Jacobian product.
+Known = MutableMapping[tuple[str, bool], Analysis]
+
+
+def certify(
+    left: Program,
+    right: Program,
+    shapes: Shapes,
+    seed: int,
+    trials: int | None = None,
+    known: Known | None = None,
+) -> Outcome:
     """Compare two programs of named inputs, forward and by vector-Jacobian products.
 
-    trials: how many; by default as many as bring the error probability to 1e-30.
+    trials: how many; by default as many as bring the error probability to 1e-30. known: analyses of these
+    programs, which are not repeated; new ones are added.
     The verdict is ``holds``, ``refuted`` with the difference, or ``refused`` with the reason; a
     program that raises is refused.
     """
     outcome = Outcome("holds")
+    known = {} if known is None else known
     for vjp in (False, True):
         try:
-            evidence, difference = _pass(left, right, shapes, seed, trials, vjp=vjp)
+            evidence, difference = _pass(left, right, shapes, seed, trials, known, vjp=vjp)
         except RefusedError as refusal:
             reason = str(refusal)
             return Outcome("refused", reason=f"{reason[0].upper()}{reason[1:]}.")
@@ -106,12 +119,13 @@ def certify(left: Program, right: Program, shapes: Shapes, seed: int, trials: in
 
 
 def _pass(
-    left: Program, right: Program, shapes: Shapes, seed: int, trials: int | None, *, vjp: bool
+    left: Program, right: Program, shapes: Shapes, seed: int, trials: int | None, known: Known, *, vjp: bool
 ) -> tuple[Evidence, Difference | None]:
-    analyses = []
     for name, side in (("left", left), ("right", right)):
-        with _telling(name):
-            analyses.append(analyse(side, shapes, seed, vjp=vjp))
+        if (name, vjp) not in known:
+            with _telling(name):
+                known[name, vjp] = analyse(side, shapes, seed, vjp=vjp)
+    analyses = [known[name, vjp] for name in ("left", "right")]
     degree = max(analysis.degree for analysis in analyses)
     magnitude = min(analysis.magnitude() for analysis in analyses)
     if magnitude < degree:
@@ -155,7 +169,7 @@ def analyse(program: Program, shapes: Shapes, seed: int, *, vjp: bool) -> Analys
 
 def follow(program: Program, shapes: Shapes, seed: int, *, vjp: bool) -> Analysis:
     """Follow a program once on small integers, or raise :class:`RefusedError`."""
-    inputs = _integers(shapes, _FOLLOWED, seed)
+    inputs = draw_integers(shapes, _FOLLOWED, seed)
     before = {name: tensor.clone() for name, tensor in inputs.items()}
     shadow = Shadow(RULES)
     for name, tensor in inputs.items():
@@ -194,7 +208,7 @@ def _run(program: Program, inputs: Tensors, shadow: Shadow) -> Tensors:
 
 
 def _run_vjp(program: Program, inputs: Tensors, shadow: Shadow) -> Tensors:
-    cotangents = _integers(_output_shapes(program, inputs), _FOLLOWED, 99)
+    cotangents = draw_integers(_output_shapes(program, inputs), _FOLLOWED, 99)
     for name, cotangent in cotangents.items():
         shadow.track(f"cotangent of {name}", cotangent, 1.0)
     with shadow:
@@ -206,7 +220,7 @@ def _try(
 ) -> Difference | None:
     results = []
     for name, side in (("left", left), ("right", right)):
-        inputs = _integers(shapes, magnitude, seed)
+        inputs = draw_integers(shapes, magnitude, seed)
         before = {name: tensor.clone() for name, tensor in inputs.items()}
         with _telling(name):
             results.append(_evaluate(side, inputs, magnitude, seed, vjp=vjp))
@@ -219,7 +233,7 @@ def _evaluate(program: Program, inputs: Tensors, magnitude: int, seed: int, *, v
         with torch.no_grad():
             return {name: out.clone() for name, out in _named(program(inputs)).items()}
     leaves = {name: tensor.requires_grad_() for name, tensor in inputs.items()}
-    cotangents = _integers(_output_shapes(program, inputs), magnitude, seed + 1_000_003)
+    cotangents = draw_integers(_output_shapes(program, inputs), magnitude, seed + 1_000_003)
     return _gradients(program, leaves, cotangents)
 
 
@@ -264,7 +278,8 @@ def first_difference(left: Tensors, right: Tensors) -> Difference | None:
     return None
 
 
-def _integers(shapes: Shapes, magnitude: int, seed: int) -> Tensors:
+def draw_integers(shapes: Shapes, magnitude: int, seed: int) -> Tensors:
+    """Draw integers of at most the given size for named shapes, as float64."""
     generator = torch.Generator().manual_seed(seed)
     return {
         name: torch.randint(-magnitude, magnitude + 1, shape, generator=generator).double()

@@ -1,19 +1,17 @@
-"""Proving a claim: the certificate at every shape, and the same certificate against every mutant."""
+"""Proving a claim: its check at every shape, and the same check against every mutant."""
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
-
-from torch import Tensor
 
 from harness.bench.claims import Claim, Mutant
 from harness.bench.dims import Dims
-from harness.bench.inputs import Tensors, seed_of
-from harness.bench.proof.certificate import Difference, Outcome, Outputs, Program, certify
+from harness.bench.proof.certificate import Difference, Known, Outcome
+from harness.bench.proof.evidence import certified, conclusive, counterexample
+from harness.bench.proof.kinds import check_shape
 from harness.bench.threads import one_thread
 from harness.paper.errors import SameopError
 
@@ -28,9 +26,8 @@ def prove(claim: Claim) -> dict[str, Any]:
     """Check a claim and its mutants; return the result in the shape of ``sameop prove --json``."""
     claim.check()
     started = time.perf_counter()
-    outcomes = [(d, *_timed(claim, d)) for d in claim.shapes]
-    verdict, worst = _overall([outcome for _, outcome, _ in outcomes])
-    refuting = next(((d, outcome) for d, outcome, _ in outcomes if outcome.difference), None)
+    proof = _Proof(claim)
+    evidence = list(proof.check())
     return {
         "name": claim.name,
         "statement": claim.statement,
@@ -39,77 +36,81 @@ def prove(claim: Claim) -> dict[str, Any]:
         "source": claim.source,
         "conditions": list(claim.conditions.values()),
         "expected": claim.expected,
-        "verdict": verdict,
-        "level": None if verdict == "refused" else "L1",
-        "evidence": [_evidence(d, outcome, seconds) for d, outcome, seconds in outcomes],
-        "counterexample": _counterexample(claim, None, *refuting) if refuting else None,
-        "reason": worst.reason,
+        "verdict": proof.verdict,
+        "level": None if proof.verdict == "refused" else max(entry["level"] for entry in evidence),
+        "evidence": evidence,
+        "counterexample": counterexample(claim, None, *proof.difference) if proof.difference else None,
+        "reason": proof.reason,
         "corrects": claim.corrects,
-        "mutants": [_judge(claim, mutant) for mutant in claim.mutants],
+        "mutants": [proof.judge(mutant) for mutant in claim.mutants],
         "seconds": time.perf_counter() - started,
     }
 
 
-def _timed(claim: Claim, d: Dims) -> tuple[Outcome, float]:
-    started = time.perf_counter()
-    outcome = certify_claim(claim, d, trials=None)
-    return outcome, time.perf_counter() - started
+@dataclass
+class _Proof:
+    """The proof of one claim under way; analyses of its sides serve its mutants too."""
+
+    claim: Claim
+    verdict: str = "holds"
+    reason: str | None = None
+    difference: tuple[Dims, Difference] | None = None
+    known: dict[Dims, Known] = field(default_factory=dict)
+
+    def check(self) -> Iterator[dict[str, Any]]:
+        """Check every shape and describe what each of them shows."""
+        describe = certified if self.claim.kind in ("identity", "limit") else conclusive
+        for d in self.claim.shapes:
+            started = time.perf_counter()
+            outcome = check_shape(self.claim, d, known=self.known.setdefault(d, {}))
+            self._conclude(d, outcome)
+            yield describe(d, outcome, time.perf_counter() - started)
+
+    def _conclude(self, d: Dims, outcome: Outcome) -> None:
+        """Let the claim hold only where every shape does; a refutation outranks a refusal."""
+        if _RANKS.index(outcome.verdict) > _RANKS.index(self.verdict):
+            self.verdict, self.reason = outcome.verdict, outcome.reason
+        if outcome.difference and self.difference is None:
+            self.difference = (d, outcome.difference)
+
+    def judge(self, mutant: Mutant) -> dict[str, Any]:
+        """Refute a mutant at the first shape that can; an equivalent one must hold at every shape."""
+        changed = self.claim.with_mutant(mutant)
+        verdict, reason, shown, share = "holds", None, None, None
+        for d in self.claim.shapes:
+            trials = None if mutant.reason else _MUTANT_TRIALS
+            outcome = check_shape(changed, d, trials, self._known_to(mutant, d))
+            if outcome.difference:
+                share = outcome.difference.share
+                _demand_sparse(self.claim, mutant, share)
+                shown = counterexample(self.claim, mutant, d, outcome.difference)
+            if outcome.verdict == "refuted":
+                verdict, reason = "refuted", outcome.reason
+                break
+            if outcome.verdict == "refused":
+                verdict, reason = "refused", outcome.reason
+        return {
+            "name": mutant.name,
+            "statement": mutant.statement,
+            "drops": self.claim.conditions.get(mutant.drops or ""),
+            "expected": mutant.expected,
+            "equivalent_because": mutant.reason,
+            "verdict": verdict,
+            "reason": reason,
+            "differing_share": share,
+            "sparse": mutant.sparse,
+            "counterexample": shown,
+        }
+
+    def _known_to(self, mutant: Mutant, d: Dims) -> Known:
+        """Return what is known of the side that a mutant leaves as it is."""
+        if mutant.side == "given":
+            return {}
+        known = self.known.get(d, {})
+        return {key: analysis for key, analysis in known.items() if key[0] != mutant.side}
 
 
-def certify_claim(claim: Claim, d: Dims, trials: int | None = None) -> Outcome:
-    """Hold the two sides of a claim against each other at one shape."""
-    return certify(
-        _side(claim, d, "left"),
-        _side(claim, d, "right"),
-        claim.variables(d),
-        seed_of(claim.name, repr(d)),
-        trials,
-    )
-
-
-def _side(claim: Claim, d: Dims, name: str) -> Program:
-    def run(variables: Tensors) -> Outputs:
-        given: Mapping[str, Tensor] = claim.given(d, **variables)
-        outputs: Outputs = getattr(claim, name)(d, **given)
-        return outputs
-
-    return run
-
-
-def _overall(outcomes: list[Outcome]) -> tuple[str, Outcome]:
-    """Return the verdict of the claim, which holds only where every shape does."""
-    for verdict in ("refuted", "refused"):
-        for outcome in outcomes:
-            if outcome.verdict == verdict:
-                return verdict, outcome
-    return "holds", outcomes[0]
-
-
-def _judge(claim: Claim, mutant: Mutant) -> dict[str, Any]:
-    """Refute a mutant at the first shape that can; an equivalent one must hold at every shape."""
-    changed = claim.with_mutant(mutant)
-    verdict, reason, counterexample, share = "holds", None, None, None
-    for d in claim.shapes:
-        outcome = certify_claim(changed, d, trials=None if mutant.reason else _MUTANT_TRIALS)
-        if outcome.difference:
-            verdict, reason, share = "refuted", None, outcome.difference.share
-            _demand_sparse(claim, mutant, share)
-            counterexample = _counterexample(claim, mutant, d, outcome)
-            break
-        if outcome.verdict == "refused":
-            verdict, reason = "refused", outcome.reason
-    return {
-        "name": mutant.name,
-        "statement": mutant.statement,
-        "drops": claim.conditions.get(mutant.drops or ""),
-        "expected": mutant.expected,
-        "equivalent_because": mutant.reason,
-        "verdict": verdict,
-        "reason": reason,
-        "differing_share": share,
-        "sparse": mutant.sparse,
-        "counterexample": counterexample,
-    }
+_RANKS = ("holds", "refused", "refuted")
 
 
 def _demand_sparse(claim: Claim, mutant: Mutant, share: float) -> None:
@@ -119,51 +120,3 @@ def _demand_sparse(claim: Claim, mutant: Mutant, share: float) -> None:
             f"but {share:.0%} of the outputs differ: leave `sparse` out, "
             f"or let it differ in less than {SPARSE_BELOW:.0%}."
         )
-
-
-def _evidence(d: Dims, outcome: Outcome, seconds: float) -> dict[str, Any]:
-    """One shape: the figures of its weaker pass, and both passes in full."""
-    passes = [asdict(evidence) for evidence in outcome.evidence]
-    weakest = max(passes, key=lambda entry: entry["log10_p"], default={})
-    return {
-        "level": "L1",
-        "shape": dict(d),
-        "log10_p": weakest.get("log10_p"),
-        "degree": weakest.get("degree"),
-        "majorant_ratio": max((entry["majorant_ratio"] for entry in passes), default=None),
-        "backend": ", ".join(weakest.get("backends", ())) or "matrix products and elementwise kernels",
-        "vjp": any(entry["vjp"] for entry in passes),
-        "passes": passes,
-        "dtype": "float64",
-        "device": "cpu",
-        "box": "white",
-        "seconds": seconds,
-    }
-
-
-def _counterexample(claim: Claim, mutant: Mutant | None, d: Dims, outcome: Outcome) -> dict[str, Any]:
-    difference = outcome.difference
-    assert difference is not None
-    return {
-        "shape": dict(d),
-        "index": list(difference.index),
-        "result": difference.result,
-        "left": _number(difference.left),
-        "right": _number(difference.right),
-        "script": _script(claim, mutant, d, difference),
-    }
-
-
-def _number(value: float) -> float | str:
-    """Return a number, or the word for one that JSON lacks."""
-    return value if math.isfinite(value) else str(value)
-
-
-def _script(claim: Claim, mutant: Mutant | None, d: Dims, difference: Difference) -> str:
-    """Write a program that a person can paste to see the difference."""
-    which = f"'{mutant.name}'" if mutant else "None"
-    return (
-        "from harness.doors.counterexample import show\n"
-        f"show({claim.name!r}, mutant={which}, shape={dict(d)!r})  "
-        f"# {difference.result}{list(difference.index)}: {difference.left} and {difference.right}"
-    )
