@@ -153,7 +153,10 @@ def _status(record: Record | None, fine: bool) -> str:
 def _agreement(record: Record | None) -> str:
     if record is None or record.agreement is None:
         return ""
-    return record.agreement.level if record.agreement.agrees else "differs from the reference"
+    if not record.agreement.agrees:
+        return "differs from the reference"
+    box = record.agreement.evidence.get("certificate", {}).get("box")
+    return f"{record.agreement.level}, {box} box" if box else record.agreement.level
 
 
 def _columns(meters: Sequence[str]) -> Iterator[Column]:

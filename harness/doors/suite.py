@@ -19,6 +19,7 @@ from harness.bench.measure.arithmetic import exact_arithmetic, full_precision
 from harness.bench.measure.macs import count_by_witnesses, probe_with_ones
 from harness.bench.measure.subject import Subject
 from harness.bench.pages import Operator
+from harness.bench.proof.box import certify_smallest
 from harness.bench.proof.prover import prove
 from harness.doors.measuring import MeasuringRun
 from harness.doors.messages import claim_failure
@@ -45,6 +46,9 @@ def test_agreement(sameop_agreement: AgreementCheck) -> None:
             agreement = judge.judge(check.implementation)
         if not agreement.agrees:
             pytest.fail(f"{check.name} at {dims!r}: {agreement.reason}", pytrace=False)
+    certificate = certify_smallest(check.scope, check.implementation)
+    if not certificate.agrees:
+        pytest.fail(f"{check.name}: {certificate.reason}", pytrace=False)
 
 
 def _judge(check: AgreementCheck, dims: Dims) -> Judge:

@@ -43,16 +43,19 @@ class Session:
             )
         measured = self.workers.run(self._job("measure", case))
         readings = _readings(measured)
-        seconds = measured["seconds"]
+        seconds, certificate = measured["seconds"], None
         if measured["status"] == Status.MEASURED:
             counted = self.workers.run(self._job("count", case))
             readings["macs"] = _counted(counted, expected["ones_probe"])
             seconds += counted["seconds"]
+            certificate = _certificate(counted)
+            if not certificate["agrees"]:
+                return _refuted(case, certificate, started, seconds)
         return Record(
             case=case.id,
             status=Status(measured["status"]),
             reason=measured.get("reason"),
-            agreement=_agreement(measured),
+            agreement=_agreement(measured, certificate),
             readings=readings,
             inputs=expected["inputs"],
             worker=measured.get("worker", {}),
@@ -87,9 +90,36 @@ class Session:
         )
 
 
-def _agreement(result: Mapping[str, Any]) -> Agreement | None:
-    found = result.get("agreement")
-    return Agreement(**_writable(found)) if found else None
+def _refuted(case: Case, certificate: Mapping[str, Any], started: str, seconds: float) -> Record:
+    """Return the record of an implementation that was followed and differs from its reference."""
+    reason = f"It disagrees with the reference: {certificate['reason']}"
+    agreement = Agreement(False, "L1", certificate["reason"], {"certificate": certificate})
+    missing = Reading.missing(
+        Unit.SECONDS_PER_CALL, "withheld, because the implementation disagrees with its reference"
+    )
+    return Record(
+        case.id,
+        Status.DISAGREED,
+        reason,
+        agreement,
+        {"latency": missing},
+        started=started,
+        seconds=seconds,
+    )
+
+
+def _certificate(counted: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return how the implementation was certified; a box that broke when it was opened is black."""
+    if counted["status"] == Status.MEASURED:
+        return dict(_writable(counted["certificate"]))
+    return {"box": "black", "agrees": True, "reason": f"following it failed: {counted['reason']}"}
+
+
+def _agreement(result: Mapping[str, Any], certificate: Mapping[str, Any] | None) -> Agreement | None:
+    found = _writable(result.get("agreement"))
+    if not found or certificate is None:
+        return Agreement(**found) if found else None
+    return Agreement(**{**found, "evidence": {**found["evidence"], "certificate": certificate}})
 
 
 def _readings(result: Mapping[str, Any]) -> dict[str, Reading]:
