@@ -11,9 +11,10 @@ from ..attention import sliding_attention2d, window_attention
 from ..dynamic import inhomogeneous_depthwise_conv2d as depthwise
 from ..involution import involution
 from ..workloads import MAPS
+from .index_sets import BlockedGroups, CentredTaps, RowOrder
 
 
-class LocalAttentionIsDynamicDepthwiseConv(Claim):
+class LocalAttentionIsDynamicDepthwiseConv(CentredTaps, RowOrder, BlockedGroups, Claim):
     """Sliding-window attention with given maps is an inhomogeneous dynamic depthwise convolution.
 
     The weights that a position gives to its window are its kernel, one per image, position and head;
@@ -41,6 +42,12 @@ class LocalAttentionIsDynamicDepthwiseConv(Claim):
     shapes = (
         *(Dims(B=2, C=4, M=2, H=H, W=W, K=K) for H, W, K in reversed(MAPS)),
         Dims(B=1, C=96, M=3, H=14, W=14, K=7),
+    )
+    algebra = (
+        "y[b, c, i, j] = Σ_n a[b, m, i, j, n] · v[b, c, p, q] over the neighbours (p, q) in the map equals "
+        "Σ_uv k[b, g, u, v, i, j] · v[b, c, i+u−r, j+v−r] over the taps that read the map, with "
+        "k[b, g, u, v, i, j] = a[b, g, i, j, uK+v]: taps and neighbours are the same terms, what is read "
+        "outside is zero, and m = ⌊cM/C⌋ = g"
     )
 
     def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:

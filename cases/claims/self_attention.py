@@ -15,9 +15,10 @@ from harness import Claim, Dims, equivalent, mutant
 from ..attention import self_attention
 from ..involution import involution
 from ..workloads import MAPS
+from .index_sets import BlockedGroups, RowOrder, WholeMapTaps
 
 
-class SelfAttentionIsInvolution(Claim):
+class SelfAttentionIsInvolution(WholeMapTaps, RowOrder, BlockedGroups, Claim):
     """Self-attention over an H×W map with given attention maps is an involution of the projected values.
 
     Its kernel has 2H−1 by 2W−1 taps: the attention of a position, laid out by the offset of the other
@@ -47,6 +48,12 @@ class SelfAttentionIsInvolution(Claim):
     shapes = (
         *(Dims(B=2, C=4, M=2, H=H, W=W) for H, W, _ in reversed(MAPS)),
         Dims(B=1, C=64, M=2, H=7, W=7),
+    )
+    algebra = (
+        "y[b, c, (i, j)] = Σ_pq a[b, m, iW+j, pW+q] · v[b, c, p, q] over all positions equals "
+        "Σ_uv k[b, g, u, v, i, j] · v[b, c, i+u−H+1, j+v−W+1] over all taps, with v = W_v x and "
+        "k[b, g, p−i+H−1, q−j+W−1, i, j] = a[b, g, iW+j, pW+q], zero elsewhere: every position is read by "
+        "one tap, the taps that leave the map weigh and read zero, and m = ⌊cM/C⌋ = g"
     )
 
     def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
