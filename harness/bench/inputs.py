@@ -101,6 +101,22 @@ def draw_integers(
     }
 
 
+def draw_wide_integers(
+    specs: Specs, magnitude: int, share: float, seed: int, dtype: torch.dtype, device: str = "cpu"
+) -> Tensors:
+    """Draw activations from the odd integers up to ``magnitude``, and of the rest that share as 1 or −1."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = {}
+    for name, spec in specs.items():
+        signs = 2 * torch.randint(0, 2, spec.shape, generator=generator) - 1
+        if spec.role == "activation":
+            sizes = 2 * torch.randint(0, (magnitude + 1) // 2, spec.shape, generator=generator) + 1
+        else:
+            sizes = (torch.rand(spec.shape, generator=generator) < share).long()
+        drawn[name] = (signs * sizes).to(dtype).to(device)
+    return drawn
+
+
 @contextlib.contextmanager
 def other_values(tensors: Iterable[Tensor]) -> Iterator[None]:
     """Hold other values in the same tensors for a while, so that a result kept from a former call shows.

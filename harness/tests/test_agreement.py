@@ -57,7 +57,11 @@ def test_a_right_implementation_agrees(judges: dict[tuple[str, str], Judge], kin
     ("kind", "dtype", "checks"),
     [
         ("polynomial", "float64", [("integers", "float64"), ("floats", "float64")]),
-        ("polynomial", "float32", [("integers", "float32"), ("floats", "float32")]),
+        (
+            "polynomial",
+            "float32",
+            [("integers", "float32"), ("wide integers", "float32"), ("floats", "float32")],
+        ),
         ("polynomial", "bfloat16", [("integers", "float64"), ("floats", "bfloat16")]),
         ("transcendental", "float64", [("floats", "float64")]),
         ("transcendental", "float32", [("floats", "float64"), ("floats", "float32")]),
@@ -73,6 +77,25 @@ def test_the_evidence_names_every_check(
     results = ["output", "gradient of x", "gradient of weight", "output without gradients"]
     assert all(entry["results"] == results for entry in evidence)
     assert all(entry["largest_share_of_limit"] <= 1 for entry in evidence)
+
+
+def rounded_like_tf32(x: Tensor, weight: Tensor) -> Tensor:
+    """Mix activations that were rounded to the eleven bits of TF32, as its matrix units do."""
+    scale = 2.0 ** (torch.frexp(x.detach()).exponent - 11)
+    return mixing(x + ((x / scale).round() * scale - x).detach(), weight)
+
+
+def test_a_coarser_format_inside_float32_is_seen() -> None:
+    """The integers that stay exact at large sums fit into TF32; wider ones show that it was used."""
+    wide = DIMS.replace(C=32, H=40, W=40)
+    judge = prepare(polynomial(), wide, "float32", "cpu")
+    integers = next(check for check in judge.checks if check.kind == "integers")
+    assert integers.magnitude < 2**11
+    assert judge.judge(implementation(mixing, dtypes=("float32",))).agrees
+    found = judge.judge(implementation(rounded_like_tf32, dtypes=("float32",)))
+    assert not found.agrees
+    assert found.reason is not None
+    assert found.reason.endswith("the limit 0 (wide integers, float32)")
 
 
 class WrongGradient(torch.autograd.Function):
