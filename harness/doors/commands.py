@@ -70,22 +70,24 @@ def prove(
     as_json: AsJson = False,
 ) -> int:
     """Prove claims: verdict, level, shapes, numbers and refuted mutants."""
-    from harness.bench.proof.prover import prove as prove_claim
     from harness.doors.messages import claim_failure, claim_line
     from harness.doors.project import find_project
+    from harness.doors.proving import open_proofs
     from harness.paper.record import ClaimRecord
 
+    project = find_project(Path.cwd())
     with _pages_kept_quiet():
-        chosen = find_project(Path.cwd()).load().claims_named(claims or [])
+        chosen = project.load().claims_named(claims or [])
     code, results = Exit.PASS, []
-    for claim in chosen:
-        with _pages_kept_quiet():
-            result = prove_claim(claim)
-        results.append(result)
-        _say(claim_line(result))
-        if not ClaimRecord(claim.name, result).as_expected:
-            code = Exit.FAILED
-            _say(claim_failure(result))
+    with open_proofs(project.folders, chosen) as proofs:
+        for claim in chosen:
+            with _pages_kept_quiet():
+                result = proofs.of(claim)
+            results.append(result)
+            _say(claim_line(result))
+            if not ClaimRecord(claim.name, result).as_expected:
+                code = Exit.FAILED
+                _say(claim_failure(result))
     if as_json:
         _print_json({"claims": results})
     return code

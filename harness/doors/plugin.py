@@ -215,6 +215,19 @@ def sameop_run(request: pytest.FixtureRequest) -> Any:
     return bench.run if bench else None
 
 
+@pytest.fixture(scope="session")
+def sameop_proofs(request: pytest.FixtureRequest) -> Generator[Any]:
+    """Prove the claims of this session, in as many processes as there are processors."""
+    from harness.doors.proving import open_proofs
+
+    parameters = (getattr(item, "callspec", None) for item in request.session.items)
+    claims = [
+        found.params["sameop_claim"] for found in parameters if found and "sameop_claim" in found.params
+    ]
+    with open_proofs(request.config.stash[_PROJECT].folders, claims) as proofs:
+        yield proofs
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Show what is under way and how it ended."""

@@ -20,21 +20,25 @@ from harness.bench.measure.macs import count_by_witnesses, probe_with_ones
 from harness.bench.measure.subject import Subject
 from harness.bench.pages import Operator
 from harness.bench.proof.box import certify_smallest
-from harness.bench.proof.prover import prove
 from harness.doors.measuring import MeasuringRun
 from harness.doors.messages import claim_failure
 from harness.doors.parameters import AgreementCheck, CostCheck
+from harness.doors.proving import Proofs
 from harness.doors.replay import replay
 from harness.paper.record import ClaimRecord, Record
 
 
-def test_claim(sameop_claim: Claim, sameop_run: MeasuringRun | None) -> None:
-    """A claim has the expected verdict, and so has each of its mutants."""
-    found = (
-        sameop_run.prove(sameop_claim) if sameop_run else ClaimRecord(sameop_claim.name, prove(sameop_claim))
-    )
+def test_claim(sameop_claim: Claim, sameop_run: MeasuringRun | None, request: pytest.FixtureRequest) -> None:
+    """A claim has the expected verdict, and so has each of its mutants; another one would not pass."""
+    if sameop_run:
+        found = sameop_run.prove(sameop_claim)
+    else:
+        proofs: Proofs = request.getfixturevalue("sameop_proofs")
+        found = ClaimRecord(sameop_claim.name, proofs.of(sameop_claim))
     if not found.as_expected:
         pytest.fail(claim_failure(found.result), pytrace=False)
+    for flipped in found.flipped():
+        assert not flipped.as_expected, flipped.name
 
 
 def test_agreement(sameop_agreement: AgreementCheck) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Self
 
@@ -142,6 +142,17 @@ class ClaimRecord:
             mutant["verdict"] == mutant["expected"] for mutant in mutants
         )
 
+    def flipped(self) -> Iterator[Self]:
+        """Give the record with the expectation of the claim, and of each of its mutants, turned around."""
+        yield replace(self, result={**self.result, "expected": _OTHER[self.result["expected"]]})
+        mutants = list(self.result.get("mutants", ()))
+        for place, mutant in enumerate(mutants):
+            turned = {**mutant, "expected": _OTHER[mutant["expected"]]}
+            changed = [*mutants[:place], turned, *mutants[place + 1 :]]
+            yield replace(
+                self, name=f"{self.name}: {mutant['name']}", result={**self.result, "mutants": changed}
+            )
+
     def as_json(self) -> dict[str, Any]:
         """Return the claim as one line of a run's ``records.jsonl``."""
         return _writable({"kind": "claim", "schema": SCHEMA, "name": self.name, "result": dict(self.result)})
@@ -158,6 +169,7 @@ class ClaimRecord:
 
 
 # What every reader of a claim relies on.
+_OTHER = {"holds": "refuted", "refuted": "holds"}
 _CLAIM_KEYS = ("expected", "verdict", "level", "evidence", "mutants")
 
 
