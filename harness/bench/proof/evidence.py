@@ -31,16 +31,18 @@ def certified(d: Dims, outcome: Outcome, seconds: float) -> dict[str, Any]:
     }
 
 
-def conclusive(d: Dims, outcome: Outcome, seconds: float) -> dict[str, Any]:
-    """Describe what a counterexample or a construction shows at one shape, without a probability."""
-    difference = outcome.difference
-    return {
-        **certified(d, outcome, seconds),
-        "level": "L2",
-        "method": "counterexample" if difference else "construction",
-        "log10_p": None,
-        "found": f"{difference.result}{list(difference.index)}" if difference else None,
-    }
+def countered(d: Dims, outcome: Outcome, seconds: float) -> dict[str, Any]:
+    """Describe what a counterexample shows at one shape: it is conclusive, and has no probability."""
+    found = outcome.difference
+    place = f"{found.result}{list(found.index)}" if found else None
+    entry = {**certified(d, outcome, seconds), "method": "counterexample", "log10_p": None, "found": place}
+    return {**entry, "level": "L2"} if found else entry
+
+
+def constructed(d: Dims, outcome: Outcome, seconds: float) -> dict[str, Any]:
+    """Describe what an inequality rests on at one shape; draws alone that do not violate it say little."""
+    method, level = ("construction", "L1") if outcome.evidence else ("draws", "L0")
+    return {**certified(d, outcome, seconds), "method": method, "level": level, "log10_p": None}
 
 
 def counterexample(claim: Claim, mutant: Mutant | None, d: Dims, difference: Difference) -> dict[str, Any]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from harness.bench.claims import Claim, Mutant
 from harness.bench.dims import Dims
 from harness.bench.proof.certificate import Difference, Known, Outcome
-from harness.bench.proof.evidence import certified, conclusive, counterexample
+from harness.bench.proof.evidence import certified, constructed, countered, counterexample
 from harness.bench.proof.kinds import check_shape
+from harness.bench.proof.levels import reach_further
 from harness.bench.threads import one_thread
 from harness.paper.errors import SameopError
 
@@ -21,13 +21,25 @@ _MUTANT_TRIALS = 8
 SPARSE_BELOW = 0.05
 
 
+# What a brief proof leaves to `sameop prove`.
+_BRIEF = "a brief proof certifies a claim; `sameop prove {}` takes it further"
+
+
 @one_thread()
-def prove(claim: Claim) -> dict[str, Any]:
-    """Check a claim and its mutants; return the result in the shape of ``sameop prove --json``."""
+def prove(claim: Claim, *, brief: bool = False) -> dict[str, Any]:
+    """Check a claim and its mutants; return the result in the shape of ``sameop prove --json``.
+
+    brief: only what certifies it, without its mutants and the levels above.
+    """
     claim.check()
     started = time.perf_counter()
     proof = _Proof(claim)
-    evidence = list(proof.check())
+    proof.check()
+    if brief:
+        reason = _BRIEF.format(claim.name)
+        proof.left_out += [{"what": what, "reason": reason} for what in ("mutants", "L2", "L3")]
+    else:
+        proof.go_further()
     return {
         "name": claim.name,
         "statement": claim.statement,
@@ -37,12 +49,13 @@ def prove(claim: Claim) -> dict[str, Any]:
         "conditions": list(claim.conditions.values()),
         "expected": claim.expected,
         "verdict": proof.verdict,
-        "level": None if proof.verdict == "refused" else max(entry["level"] for entry in evidence),
-        "evidence": evidence,
+        "level": None if proof.verdict == "refused" else max(entry["level"] for entry in proof.evidence),
+        "evidence": proof.evidence,
         "counterexample": counterexample(claim, None, *proof.difference) if proof.difference else None,
         "reason": proof.reason,
         "corrects": claim.corrects,
-        "mutants": [proof.judge(mutant) for mutant in claim.mutants],
+        "mutants": [] if brief else [proof.judge(mutant) for mutant in claim.mutants],
+        "left_out": proof.left_out,
         "seconds": time.perf_counter() - started,
     }
 
@@ -55,16 +68,34 @@ class _Proof:
     verdict: str = "holds"
     reason: str | None = None
     difference: tuple[Dims, Difference] | None = None
+    evidence: list[dict[str, Any]] = field(default_factory=list)
+    left_out: list[dict[str, str]] = field(default_factory=list)
     known: dict[Dims, Known] = field(default_factory=dict)
 
-    def check(self) -> Iterator[dict[str, Any]]:
-        """Check every shape and describe what each of them shows."""
-        describe = certified if self.claim.kind in ("identity", "limit") else conclusive
+    def check(self) -> None:
+        """Check every shape and note what each of them shows."""
         for d in self.claim.shapes:
             started = time.perf_counter()
             outcome = check_shape(self.claim, d, known=self.known.setdefault(d, {}))
             self._conclude(d, outcome)
-            yield describe(d, outcome, time.perf_counter() - started)
+            self.evidence.append(_DESCRIBE[self.claim.kind](d, outcome, time.perf_counter() - started))
+
+    def go_further(self) -> None:
+        """Take a claim that holds to the levels above; one that contradicts it decides."""
+        if self.verdict != "holds":
+            return
+        for reached in reach_further(self.claim):
+            if reached.verdict == "holds":
+                self.evidence += reached.evidence
+            elif reached.verdict == "left out":
+                self.left_out.append({"what": reached.level, "reason": reached.reason})
+            else:
+                self.verdict, self.reason, self.difference = (
+                    reached.verdict,
+                    reached.reason,
+                    reached.difference,
+                )
+                return
 
     def _conclude(self, d: Dims, outcome: Outcome) -> None:
         """Let the claim hold only where every shape does; a refutation outranks a refusal."""
@@ -110,6 +141,7 @@ class _Proof:
         return {key: analysis for key, analysis in known.items() if key[0] != mutant.side}
 
 
+_DESCRIBE = {"identity": certified, "limit": certified, "negative": countered, "inequality": constructed}
 _RANKS = ("holds", "refused", "refuted")
 
 

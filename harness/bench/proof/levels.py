@@ -1,0 +1,71 @@
+"""The levels above a certificate: what is complete at a tiny shape, and what holds for every size."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from harness.bench.claims import Claim
+from harness.bench.dims import Dims
+from harness.bench.proof.certificate import Difference
+from harness.bench.proof.lemmas import MISSING, LemmaFinding, describe, prove_lemma
+
+
+@dataclass(frozen=True)
+class Reached:
+    """What a level says of a claim: its evidence, or why there is none.
+
+    verdict: ``refuted`` or ``refused`` where the level contradicts the claim, or the claim its terms;
+    ``left out`` where the level cannot be reached.
+    """
+
+    level: Literal["L2", "L3"]
+    verdict: Literal["holds", "refuted", "refused", "left out"]
+    evidence: list[dict[str, Any]] = field(default_factory=list)
+    reason: str = ""
+    difference: tuple[Dims, Difference] | None = None
+
+
+def reach_further(claim: Claim) -> Iterator[Reached]:
+    """Take a claim that holds to every level that it can reach."""
+    if claim.lemmas:
+        yield _decide_lemmas(claim)
+
+
+def _decide_lemmas(claim: Claim) -> Reached:
+    started = time.perf_counter()
+    findings = [prove_lemma(stated) for stated in claim.lemmas]
+    for finding in findings:
+        if finding.verdict == "refuted":
+            return Reached("L3", "refuted", reason=_counter(finding))
+        if finding.verdict == "refused":
+            verdict: Literal["left out", "refused"] = "left out" if finding.reason == MISSING else "refused"
+            return Reached("L3", verdict, reason=str(finding.reason))
+    entry = _entry("L3", "lemmas", {}, time.perf_counter() - started)
+    return Reached(
+        "L3",
+        "holds",
+        [{**entry, "lemmas": [describe(finding) for finding in findings], "algebra": claim.algebra}],
+    )
+
+
+def _counter(finding: LemmaFinding) -> str:
+    numbers = ", ".join(f"{name} = {value}" for name, value in (finding.countermodel or {}).items())
+    return f"Its lemma {finding.name} is wrong at {numbers}."
+
+
+def _entry(level: str, method: str, shape: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+    """Return evidence that leaves no probability, in the keys that all evidence has."""
+    return {
+        "level": level,
+        "method": method,
+        "shape": shape,
+        "log10_p": None,
+        "degree": None,
+        "majorant_ratio": None,
+        "backend": {"lemmas": "z3", "symbolic": "symbols", "basis": "float64 below 2^53"}[method],
+        "vjp": False,
+        "seconds": seconds,
+    }
