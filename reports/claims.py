@@ -11,14 +11,16 @@ from harness.paper.store import Run
 from harness.paper.units import format_seconds
 
 from .facts import write_dims
+from .summary import count
 from .view import ClaimView, EvidenceRow, MutantView
 
-_COMPLETE = {
-    "L2": "proved for these programs at these shapes, completely: no input was left to chance",
-    "L3": "proved for the specification at all shapes; the programs themselves were not looked into",
-}
-_ROUNDING = "the float difference is explained by rounding; this is agreement, and no more than that"
+_SPECIFIED = "proved for the specification at all sizes, which does not look into the programs"
+_COMPLETE = "proved for the programs at {}, completely: no input was left to chance"
+_CERTIFIED = "certified: a false identity would pass with probability {}"
+_COUNTERED = "shown by a counterexample at every shape"
 _CONSTRUCTED = "shown by a construction, for which no probability is stated"
+_ROUNDING = "the float difference is explained by rounding; this is agreement, and no more than that"
+_METHODS = {"basis": "complete, on a basis", "symbolic": "complete, by symbols", "draws": "draws"}
 
 
 def list_claims(run: Run, prefix: str) -> tuple[ClaimView, ...]:
@@ -33,13 +35,25 @@ def say_level(result: Mapping[str, Any]) -> str:
         return str(result.get("reason") or "no reason was recorded")
     if result.get("verdict") == "refuted":
         return "by a counterexample"
-    level = str(result.get("level", ""))
-    chances = [entry["log10_p"] for entry in result.get("evidence", ()) if entry.get("log10_p") is not None]
-    if level in _COMPLETE:
-        return _COMPLETE[level]
-    if level == "L1" and chances:
-        return f"certified: a false identity would pass with probability {say_chance(max(chances))}"
-    return _ROUNDING if level == "L0" else _CONSTRUCTED
+    entries: dict[str, list[Mapping[str, Any]]] = {}
+    for entry in result.get("evidence", ()):
+        entries.setdefault(str(entry.get("level", result.get("level", ""))), []).append(entry)
+    sentences = [_say_one_level(level, entries[level]) for level in sorted(entries, reverse=True)]
+    return "; ".join(dict.fromkeys(sentences))
+
+
+def _say_one_level(level: str, entries: list[Mapping[str, Any]]) -> str:
+    if level == "L3":
+        return _SPECIFIED
+    if level == "L0":
+        return _ROUNDING
+    if any(entry.get("method") == "counterexample" for entry in entries):
+        return _COUNTERED
+    shapes = count(len({write_dims(entry.get("shape", {})) for entry in entries}), "shape")
+    chances = [entry["log10_p"] for entry in entries if entry.get("log10_p") is not None]
+    if level == "L2":
+        return _COMPLETE.format(shapes)
+    return _CERTIFIED.format(say_chance(max(chances))) if chances else _CONSTRUCTED
 
 
 def say_chance(log10_p: float) -> str:
@@ -85,6 +99,12 @@ def _say_verdict(result: Mapping[str, Any]) -> str:
 
 def _list_evidence(entry: Mapping[str, Any]) -> Iterator[EvidenceRow]:
     shape = write_dims(entry.get("shape", {}))
+    for lemma in entry.get("lemmas", ()):
+        yield EvidenceRow("all sizes", str(lemma["statement"]), ("–",) * 5, "z3")
+    if entry.get("method") in _METHODS:
+        yield EvidenceRow(shape, _METHODS[entry["method"]], ("–",) * 5, str(entry.get("backend") or ""))
+    if entry.get("method") in ("lemmas", *_METHODS):
+        return
     for found in entry.get("passes") or (entry,):
         what = "vector-Jacobian product" if found.get("vjp") else "values"
         numbers = (

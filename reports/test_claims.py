@@ -34,8 +34,21 @@ def test_only_complete_levels_are_called_proved(level: str, proved: bool) -> Non
 
 
 def test_a_claim_without_a_probability_states_none() -> None:
-    """Inequalities, limits and negative statements rest on a construction."""
-    assert "construction" in say_level(result("L1", kind="negative", evidence=[{"shape": {}}]))
+    """Inequalities rest on a construction, negative statements on a counterexample."""
+    assert "construction" in say_level(result("L1", kind="inequality", evidence=[{"shape": {}}]))
+    countered = {"shape": {}, "method": "counterexample"}
+    assert "counterexample" in say_level(result("L2", kind="negative", evidence=[countered]))
+
+
+def test_every_level_has_its_say() -> None:
+    """What holds for every size says nothing of the programs, so what does is told beside it."""
+    evidence = [
+        {"level": "L1", "log10_p": -30.4, "shape": {"H": 7}},
+        {"level": "L2", "shape": {"H": 2}},
+        {"level": "L3", "shape": {}},
+    ]
+    told = say_level(result("L3", evidence=evidence)).split("; ")
+    assert [sentence.split()[0] for sentence in told] == ["proved", "proved", "certified"]
 
 
 def test_a_refused_claim_tells_why() -> None:

@@ -40,7 +40,7 @@ def _because(result: Mapping[str, Any]) -> str:
 def claim_line(result: Mapping[str, Any]) -> str:
     """Tell in one line what a claim reached."""
     chances = [entry["log10_p"] for entry in result["evidence"] if entry.get("log10_p") is not None]
-    levels = sorted({entry["level"] for entry in result["evidence"]}, reverse=True)
+    levels = sorted({entry.get("level", result["level"]) for entry in result["evidence"]}, reverse=True)
     level = f" at {' and '.join(levels)}" if result["level"] else ""
     certainty = f", error probability at most 1e{max(chances):.0f}" if chances else ""
     gradients = ", values and gradients" if any(entry["vjp"] for entry in result["evidence"]) else ""
