@@ -48,7 +48,7 @@ def test_every_level_has_its_say() -> None:
         {"level": "L3", "shape": {}},
     ]
     told = say_level(result("L3", evidence=evidence)).split("; ")
-    assert [sentence.split()[0] for sentence in told] == ["proved", "proved", "certified"]
+    assert [sentence.split()[0] for sentence in told] == ["proved", "proved", "certified:"]
 
 
 def test_a_refused_claim_tells_why() -> None:
