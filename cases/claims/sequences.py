@@ -450,7 +450,7 @@ class ZerosInTheSoftmaxShrinkTheEnds(Claim):
 
 
 class RenormalisedDynamicConvKeepsConstants(Claim):
-    """A dynamic convolution whose taps inside the sequence sum to one keeps whatever does not change in time."""
+    """A dynamic convolution whose taps inside the sequence sum to one keeps what does not change in time."""
 
     name = "renormalised-dynamic-conv-keeps-constants"
     operators = ("dynamic_conv1d",)
