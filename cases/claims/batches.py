@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness import Dims, Scope, mutant
+from harness import Dims, mutant
 
 from ..attention import (
     outlook_attention,
@@ -52,7 +52,7 @@ from ..dynamic import (
 from ..gates import gather_excite, squeeze_excite
 from ..involution import involution
 from ..mlp import channel_mlp, mlp, separable_mlp, spatial_mixing_mlp
-from .operators import ClaimOfOperator, shapes_of, with_one_output_of
+from .operators import ClaimOfOperator, claim_of, shapes_of, with_one_output_of
 
 _SOURCE = (
     "the formula of the operator, which speaks of one image; that a batch may change it is reported of "
@@ -128,21 +128,15 @@ class BatchIndependentAndDynamic(BatchIndependent):
 
 
 def _independent(page: Any) -> type[BatchIndependent]:
-    core: Scope = page.core
-    name: str = page.operator.name
     dynamic = page.operator.traits.dynamic != "static"
-    base = BatchIndependentAndDynamic if dynamic else BatchIndependent
-    title = name[0].upper() + name[1:].replace("_", " ")
     made = ", its weights being made from it linearly" if dynamic else ""
-    fields = {
-        "__doc__": f"{title} of a batch is {title.lower()} of each of its images{made}.",
-        "__module__": __name__,
-        "name": f"{name.replace('_', '-')}-takes-images-one-by-one",
-        "operators": (name,),
-        "scope": core,
-        "shapes": shapes_of(core)[:2],
-    }
-    return type(f"BatchIndependent{name.title().replace('_', '')}", (base,), fields)
+    return claim_of(
+        page,
+        BatchIndependentAndDynamic if dynamic else BatchIndependent,
+        "takes-images-one-by-one",
+        f"of a batch is that of each of its images{made}.",
+        shapes=shapes_of(page.core)[:2],
+    )
 
 
 Bottleneck = _independent(bottleneck)

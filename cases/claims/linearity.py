@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from harness import Dims, Scope, equivalent, mutant
+from harness import Dims, equivalent, mutant
 
 from ..attention import (
     outlook_attention,
@@ -50,7 +50,7 @@ from ..dynamic import (
 from ..gates import gather_excite, squeeze_excite
 from ..involution import involution
 from ..mlp import channel_mlp, mlp, separable_mlp, spatial_mixing_mlp
-from .operators import ClaimOfOperator, shapes_of, with_one_output_of
+from .operators import ClaimOfOperator, claim_of, with_one_output_of
 
 _SOURCE = (
     "Han et al. 2021, arXiv 2106.04263, section 3, sorts operators by whether their weights are static or "
@@ -180,41 +180,24 @@ class NotAdditiveRectifier(NotAdditive):
 
 
 def _linear(page: Any) -> type[Linear]:
-    title = _title(page)
-    statement = f"{title} is additive and homogeneous: f(a·x + y) = a·f(x) + f(y), the weights being given."
-    claim: type[Linear] = _state(Linear, page, "is-linear", statement)
-    return claim
+    statement = "is additive and homogeneous: f(a·x + y) = a·f(x) + f(y), the weights being given."
+    return claim_of(page, Linear, "is-linear", statement)
 
 
-def _not_additive(page: Any, base: type[NotAdditive] = NotAdditive, **more: Any) -> type[NotAdditive]:
-    piece = ", even with one piece that has no intercept" if base is NotAdditiveRectifier else ""
+def _not_additive(page: Any, **fields: Any) -> type[NotAdditive]:
     statement = (
-        f"{_title(page)} is not additive{piece}: f(x + y) ≠ f(x) + f(y), for its weights come from the map. "
-        "This is so even if they depend on it linearly."
+        "is not additive: f(x + y) ≠ f(x) + f(y), for its weights come from the map, "
+        "be it that they depend on it linearly."
     )
-    claim: type[NotAdditive] = _state(base, page, "is-not-additive", statement, **more)
-    return claim
+    return claim_of(page, NotAdditive, "is-not-additive", statement, **fields)
 
 
-def _title(page: Any) -> str:
-    name: str = page.operator.name
-    return name[0].upper() + name[1:].replace("_", " ")
-
-
-def _state(base: Any, page: Any, ending: str, statement: str, **more: Any) -> Any:
-    """Make the claim about one operator; its shapes are those at which its forms are held together."""
-    core: Scope = page.core
-    name = page.operator.name
-    fields = {
-        "__doc__": statement,
-        "__module__": __name__,
-        "name": f"{name.replace('_', '-')}-{ending}",
-        "operators": (name,),
-        "scope": core,
-        "shapes": shapes_of(core),
-        **more,
-    }
-    return type(f"{base.__name__}{name.title().replace('_', '')}", (base,), fields)
+def _not_additive_rectifier(page: Any) -> type[NotAdditiveRectifier]:
+    statement = (
+        "is not additive, even with one piece that has no intercept: f(x + y) ≠ f(x) + f(y), "
+        "for its slope comes from the map."
+    )
+    return claim_of(page, NotAdditiveRectifier, "is-not-additive", statement)
 
 
 Bottleneck = _linear(bottleneck)

@@ -6,7 +6,7 @@ does not fail because of them.
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
@@ -64,6 +64,9 @@ class ClaimOfOperator(Claim):
         return self.scope(**{self.activation(d): x}, **arguments, **self.scope.options(d))
 
 
+Stated = TypeVar("Stated", bound=ClaimOfOperator)
+
+
 def shapes_of(scope: Scope) -> tuple[Dims, ...]:
     """Return three adversarial shapes of a core with several images, the largest output first."""
     several = [d for d in scope.proof_dims if d.B > 1]
@@ -75,3 +78,27 @@ def with_one_output_of(result: Tensor, other: Tensor) -> Tensor:
     mixed = result.flatten().clone()
     mixed[-1] = other.flatten()[-1]
     return mixed.view_as(result)
+
+
+def name_of(page: Any) -> str:
+    """Return the name of a page's operator as words."""
+    name: str = page.operator.name
+    return name.replace("_", " ")
+
+
+def claim_of(page: Any, base: type[Stated], ending: str, statement: str, **fields: Any) -> type[Stated]:
+    """State a claim of one operator, in the module that states its base.
+
+    statement: the words after the operator's name. fields: further attributes of the claim.
+    """
+    name = name_of(page)
+    stated = {
+        "__doc__": f"{name[0].upper()}{name[1:]} {statement}",
+        "__module__": base.__module__,
+        "name": f"{name.replace(' ', '-')}-{ending}",
+        "operators": (page.operator.name,),
+        "scope": page.core,
+        "shapes": shapes_of(page.core),
+        **fields,
+    }
+    return type(f"{base.__name__}Of{name.title().replace(' ', '')}", (base,), stated)
