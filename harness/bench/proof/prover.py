@@ -111,7 +111,7 @@ class _Proof:
         for d in self.claim.shapes:
             trials = None if mutant.reason else _MUTANT_TRIALS
             outcome = check_shape(changed, d, trials, self._known_to(mutant, d))
-            if outcome.difference:
+            if outcome.difference and shown is None:
                 share = outcome.difference.share
                 _demand_sparse(self.claim, mutant, share)
                 shown = counterexample(self.claim, mutant, d, outcome.difference)
