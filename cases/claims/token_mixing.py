@@ -123,7 +123,7 @@ class LocalTokenMixingIsSharedDepthwiseConv1d(TiedTaps, Claim):
     name = "local-token-mixing-is-shared-depthwise-conv1d"
     operators = ("spatial_mixing_mlp", "depthwise_conv1d")
     source = (
-        "Wu et al. 2019, ICLR, arXiv 1901.10430, section 3.1, for one head and without the softmax; in "
+        "Wu et al. 2019, ICLR, arXiv 1901.10430, section 3, for one head and without the softmax; in "
         "github.com/facebookresearch/fairseq LightweightConv1dTBC computes it as such a product"
     )
     conditions = {
@@ -193,8 +193,10 @@ class LocalTokenMixingIsSharedDepthwiseConv1d(TiedTaps, Claim):
 class TokenMixingIgnoresChannels(Claim):
     """Token mixing commutes with every linear map of the channels, whatever its matrix.
 
-    So it does with every exchange of channels, and so does any chain of such mixings and of functions applied
-    to every element, as the hidden layer and the GELU of Mixer are.
+    So it does with every exchange of channels, and that is left to any chain of such mixings and of functions
+    applied to every element, as the hidden layer and the GELU of Mixer are. Seen from the other side,
+    pointwise convolution commutes with every linear map of the positions: it is equivariant to all of their
+    exchanges.
     """
 
     name = "token-mixing-commutes-with-channel-mixing"
