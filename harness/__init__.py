@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from harness.bench.comparison import Comparison
     from harness.bench.cost import Cost, taps_in_bounds
     from harness.bench.dims import Dims, Workload, sweep
+    from harness.bench.drawn import DrawnEdge
     from harness.bench.inputs import Spec, activation, buffer, generated, parameter
     from harness.bench.network import Blueprint, Network
     from harness.bench.pages import Operator, Scope
@@ -35,6 +36,7 @@ _HOMES = {
     "Dims": "harness.bench.dims",
     "Workload": "harness.bench.dims",
     "sweep": "harness.bench.dims",
+    "DrawnEdge": "harness.bench.drawn",
     "Spec": "harness.bench.inputs",
     "activation": "harness.bench.inputs",
     "buffer": "harness.bench.inputs",
@@ -59,6 +61,7 @@ __all__ = [
     "Comparison",
     "Cost",
     "Dims",
+    "DrawnEdge",
     "Figure",
     "Formula",
     "Lemma",

@@ -17,6 +17,7 @@ from typing import Any, TypeGuard, TypeVar
 from harness.bench.claims import Claim
 from harness.bench.comparison import Comparison
 from harness.bench.dims import Workload
+from harness.bench.drawn import DrawnEdge
 from harness.bench.network import Network
 from harness.bench.packages import load_package
 from harness.bench.pages import Operator, Scope
@@ -36,6 +37,7 @@ class Catalogue:
     networks: dict[str, Network] = field(default_factory=dict)
     figures: list[Figure] = field(default_factory=list)
     formulas: list[Formula] = field(default_factory=list)
+    drawn: list[DrawnEdge] = field(default_factory=list)
     sources: list[Path] = field(default_factory=list)
     _places: dict[tuple[str, str], str] = field(default_factory=dict)
 
@@ -88,6 +90,8 @@ class Catalogue:
             self.figures.append(value)
         elif isinstance(value, Formula) and value not in self.formulas:
             self.formulas.append(value)
+        elif isinstance(value, DrawnEdge) and value not in self.drawn:
+            self.drawn.append(value)
         elif _is_claim(value) and value.__module__ == place:
             self._demand_new("claim", value.name, f"{_file(place)}:{value.__qualname__}")
             self.claims[value.name] = value()

@@ -124,6 +124,30 @@ def traits(
 
 
 @app.command()
+def relations(
+    prove_now: Annotated[
+        bool,
+        typer.Option("--prove", help="Prove the claims that show an edge; else they are taken as declared."),
+    ] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Derive which operator is a case of which, and hold the graphs that papers draw against it."""
+    from harness.doors.project import find_project
+    from harness.doors.relations import describe_relations, verdicts_of
+    from harness.doors.tables import relation_tables
+
+    project = find_project(Path.cwd())
+    with _pages_kept_quiet():
+        document = describe_relations(project.load(), verdicts_of(project, _say) if prove_now else None)
+    if as_json:
+        _print_json(document)
+    else:
+        _print_tables(relation_tables(document))
+        _say(document["summary"])
+    return Exit.PASS if document["as_expected"] else Exit.FAILED
+
+
+@app.command()
 def network(
     name: Annotated[str | None, typer.Argument(help="A network; without one they are listed.")] = None,
     mixer: Annotated[

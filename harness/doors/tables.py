@@ -142,6 +142,43 @@ def formula_table(formulas: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
+def relation_tables(document: Mapping[str, Any]) -> list[Table]:
+    """Return the tables of the rules, the operators, the derived edges and the drawn ones."""
+    rules = _table("rules", "rule", "axis", "sentence")
+    for kind in document["kinds"]:
+        _add(rules, kind["name"], kind["axis"], kind["sentence"])
+    nodes = _table("nodes", "operator", "traits, as probed", "no edge because")
+    for node in document["nodes"]:
+        _add(nodes, node["operator"], _traits(node["traits"]), node["flaw"] or "")
+    edges = _table("edges", "operator", "rule", "leads to", "changes", "besides", "kept", "shown by")
+    for edge in document["edges"]:
+        changes = (_changes(edge[what]) for what in ("changed", "followed"))
+        shown = "\n".join(edge["claims"])
+        _add(edges, edge["source"], edge["kind"], edge["target"], *changes, _traits(edge["kept"]), shown)
+    drawn = _table("drawn edges", "from", "label", "to", "verdict", "steps or reason", "remark", "source")
+    for edge in document["drawn"]:
+        because = edge["reason"] or "\n".join(map(_step, edge["edges"]))
+        ends = edge["start"], edge["label"], edge["end"]
+        _add(drawn, *ends, edge["verdict"], because, edge["remark"], edge["source"])
+    return [rules, nodes, edges, drawn]
+
+
+def _step(edge: Mapping[str, Any]) -> str:
+    besides = _changes(edge["followed"])
+    return f"{edge['source']} —{edge['kind']}→ {edge['target']}" + (f" ({besides})" if besides else "")
+
+
+def _changes(changes: Mapping[str, Sequence[object]]) -> str:
+    return ", ".join(
+        f"{name.replace('_', ' ')} {_plain(before)} → {_plain(after)}"
+        for name, (before, after) in changes.items()
+    )
+
+
+def _traits(traits: Mapping[str, object]) -> str:
+    return "; ".join(f"{name.replace('_', ' ')} {_plain(value)}" for name, value in traits.items())
+
+
 def _grouped(number: int) -> str:
     return f"{number:,}".replace(",", " ")
 
