@@ -150,11 +150,13 @@ def relation_tables(document: Mapping[str, Any]) -> list[Table]:
     nodes = _table("nodes", "operator", "traits, as probed", "no edge because")
     for node in document["nodes"]:
         _add(nodes, node["operator"], _traits(node["traits"]), node["flaw"] or "")
-    edges = _table("edges", "operator", "rule", "leads to", "changes", "besides", "kept", "shown by")
+    # The values that are kept stand in the table of nodes.
+    edges = _table("edges", "edge", "changes", "besides", "kept", "shown by")
     for edge in document["edges"]:
+        title = f"{edge['source']} —{edge['kind']}→ {edge['target']}"
         changes = (_changes(edge[what]) for what in ("changed", "followed"))
-        shown = "\n".join(edge["claims"])
-        _add(edges, edge["source"], edge["kind"], edge["target"], *changes, _traits(edge["kept"]), shown)
+        kept = ", ".join(name.replace("_", " ") for name in edge["kept"])
+        _add(edges, title, *changes, kept, "\n".join(edge["claims"]))
     drawn = _table("drawn edges", "from", "label", "to", "verdict", "steps or reason", "remark", "source")
     for edge in document["drawn"]:
         because = edge["reason"] or "\n".join(map(_step, edge["edges"]))
