@@ -7,8 +7,7 @@ from torch import Tensor
 
 from harness import Claim, Dims, equivalent, mutant
 
-from ..convolution import conv2d
-from ..dynamic import dcd_conv2d
+from ..dynamic import dcd_conv2d, dcd_released
 from .kernel_attention import with_corner
 
 
@@ -21,9 +20,10 @@ class DcdReleasedLayer(Claim):
     """
 
     name = "dcd-released-layer"
-    operators = ("dcd_conv2d", "conv2d")
+    operators = ("dcd_released", "dcd_conv2d")
     source = (
-        "github.com/liyunsheng13/dcd, models/imagenet, read as a formula; Li et al. 2021, arXiv 2103.08756"
+        "github.com/liyunsheng13/dcd, models/imagenet, and issue 4: “The expression should be "
+        "y=p(\\Phi+I)Qx, where 'I' is an identity matrix. It makes the training process more stable.”"
     )
     conditions = {
         "stored-statistics": "both batch norms use stored statistics, not those of the batch",
@@ -37,6 +37,7 @@ class DcdReleasedLayer(Claim):
         Dims(B=2, C=4, Co=3, H=2, W=5, K=3, L=3, stride=2),
         Dims(B=3, C=4, Co=6, H=5, W=3, K=1, L=2, stride=1),
     )
+    complete_shapes = (Dims(B=1, C=1, Co=1, H=1, W=2, K=3, L=2, stride=1),)
     corrects = "dcd-released-layer-as-stated"
 
     def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
@@ -60,16 +61,10 @@ class DcdReleasedLayer(Claim):
         centre = torch.eye(d.K**2, dtype=phi.dtype)[:, d.K**2 // 2, None]
         return {**free, "merged": merged, "scaled": Q * scale[0], "bias": bias, "R": centre}
 
-    def left(
-        self, d: Dims, x: Tensor, base: Tensor, gate: Tensor, scale: Tensor, shift: Tensor, **rest: Tensor
-    ) -> Tensor:
-        """Compute the layer as it is released, on the map."""
-        scales, shifts = scale[..., None, None], shift[..., None, None]
-        kept = x[:, :, :: d.stride, :: d.stride]
-        latent = scales[0] * torch.einsum("bchw,cl->blhw", kept, rest["Q"]) + shifts[0]
-        fused = scales[1] * torch.einsum("bij,bjhw->bihw", rest["phi"], latent) + shifts[1] + latent
-        static = gate[:, :, None, None] * conv2d.core(x, base, stride=d.stride)
-        return static + torch.einsum("ol,blhw->bohw", rest["P"], fused)
+    def left(self, d: Dims, **given: Tensor) -> Tensor:
+        """Compute the layer as it is released."""
+        names = ("x", "base", "gate", "phi", "P", "Q", "scale", "shift")
+        return dcd_released.core(*(given[name] for name in names), stride=d.stride)
 
     def right(self, d: Dims, x: Tensor, base: Tensor, gate: Tensor, **rest: Tensor) -> Tensor:
         """Compute the paper's layer with the other factors, and add the bias."""
@@ -133,8 +128,11 @@ class DcdReleasedLayerAsStated(Claim):
 
     name = "dcd-released-layer-as-stated"
     expected = "refuted"
-    operators = ("dcd_conv2d", "conv2d")
-    source = "the released code taken for the formula of Li et al. 2021, arXiv 2103.08756"
+    operators = ("dcd_released", "dcd_conv2d")
+    source = (
+        "github.com/liyunsheng13/dcd, issue 1, of the released code: “we use three matrics P \\Phi Q that "
+        "contain weight parameters to implement DCD”; Li et al. 2021, arXiv 2103.08756"
+    )
     shapes = DcdReleasedLayer.shapes
 
     def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:

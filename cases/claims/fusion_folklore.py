@@ -486,8 +486,8 @@ def sixteenfold_parameters(d: Dims) -> Tensor:
 
 def large_maps(d: Dims) -> Tensor:
     """Return whether N(2C+L) ≥ C(C+L), for 1 to N positions."""
-    latent: int = d.C * (d.C + d.L)
-    return torch.arange(1, d.N + 1) * (2 * d.C + d.L) >= latent
+    large: Tensor = torch.arange(1, d.N + 1) * (2 * d.C + d.L) >= d.C * (d.C + d.L)
+    return large
 
 
 def chosen(d: Dims, on_kernel: Tensor) -> Tensor:

@@ -46,6 +46,7 @@ class CondConvIsDcdDecomposition(Claim):
         Dims(B=3, C=4, Co=6, H=5, W=3, K=1, E=3, L=2, Lk=1),
         Dims(B=1, C=16, Co=96, H=14, W=14, K=1, E=4, L=4, Lk=1),
     )
+    complete_shapes = (Dims(B=1, C=1, Co=2, H=1, W=2, K=1, E=2, L=1, Lk=1),)
 
     def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
         """Return the map, the routing, W₀, the factors of the differences, and the parts of the fusion."""
@@ -221,6 +222,7 @@ class CondConvResidualFormForAnyRouting(Claim):
     }
     # The largest map first, so that an error at one position is seen where it is rare.
     shapes = tuple(d.replace(Co=6, E=3) for d in reversed(grouped_maps()) if d.K == 3)
+    complete_shapes = (Dims(B=1, C=2, Co=2, H=1, W=2, K=1, G=1, E=2),)
     corrects = "condconv-residual-form-for-any-routing-as-stated"
 
     def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
@@ -295,7 +297,8 @@ class CondConvResidualFormAsStated(Claim):
     expected = "refuted"
     operators = ("cond_conv2d", "conv2d")
     source = (
-        "said where CondConv and dynamic convolution are introduced together as attention that sums to one"
+        "Li et al. 2021, arXiv 2103.08756, section 1, names CondConv and dynamic convolution together, with "
+        "attention that sums to one, eq. (1), and takes the residual form of both"
     )
     shapes = CondConvResidualFormForAnyRouting.shapes
 
