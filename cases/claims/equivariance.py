@@ -82,7 +82,7 @@ class ConvIsTranslationEquivariant(Claim):
 
     @mutant(drops="interior")
     def border_kept(self, d: Dims, scene: Tensor, weight: Tensor, kernels: Tensor) -> tuple[Tensor, ...]:
-        """The second map begins later than it seems to, and windows read padding in place of its first rows."""
+        """The second map begins later than it seems to: windows read padding in place of its first rows."""
         empty = F.pad(second(d, scene)[..., d.K // 2 + 1 :, :], (0, 0, d.K // 2 + 1, 0))
         return tuple(kept_of_second(d, whole) for whole in convolve(d, empty, weight, kernels))
 
