@@ -1,0 +1,111 @@
+"""Whether a symbolic value is zero: what its atoms satisfy is used up, the latest atom first.
+
+Each step is an identity of functions wherever nothing is divided by zero:
+
+- a value with 1/p in it is multiplied by a power of p, and one with a negative power of x by one of x;
+- a root satisfies r² = p; the largest m of s, t, … satisfies (m − s)(m − t)… = 0, which lowers its powers.
+
+An atom is made of earlier ones only, so what a step brings in is looked at later, and the steps end. A value
+that ends at zero is zero; where it is not, nothing follows: it may be zero by a law that is not used here,
+such as |x|·|y| = |xy|.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+
+from harness.bench.proof.polynomials import UNIT, Polynomial, Rational, tidied
+from harness.bench.proof.symbols import Symbols
+
+# Polynomials by the power of the atom that they are multiplied with.
+Parts = dict[int, Polynomial]
+
+
+def vanishes(symbols: Symbols, value: int) -> bool:
+    """Tell whether a value is shown to be zero."""
+    polynomial = symbols.polynomial(value)
+    while polynomial:
+        atom = _latest(symbols, polynomial)
+        if atom is None:
+            return False
+        polynomial = _without(symbols, polynomial, atom)
+    return True
+
+
+def _latest(symbols: Symbols, polynomial: Polynomial) -> int | None:
+    """Return the latest atom with a power that can be used up."""
+    factors = {factor for number in polynomial for factor in symbols.ring.monomials[number]}
+    return max((atom for atom, power in factors if _is_usable(symbols, atom, power)), default=None)
+
+
+def _is_usable(symbols: Symbols, atom: int, power: Rational) -> bool:
+    described = symbols.atoms[atom]
+    if described.kind == "exponential":
+        return False
+    lowered_from = {"reciprocal": 1, "root": 2, "largest": len(described.arguments)}
+    return power < 0 or power >= lowered_from.get(described.kind, math.inf)
+
+
+def _relation(symbols: Symbols, atom: int) -> list[Polynomial] | None:
+    """Return p₀, p₁, … such that the atom's power of their number is Σ pₖ·atomᵏ, if there is one."""
+    described = symbols.atoms[atom]
+    arguments = [symbols.polynomial(argument) for argument in described.arguments]
+    if described.kind == "root":
+        return [arguments[0], {}]
+    if described.kind != "largest":
+        return None
+    product: list[Polynomial] = [{UNIT: 1}]  # coefficients of Π (m − s) in m
+    for argument in arguments:
+        lower = [symbols.ring.product(argument, coefficient) for coefficient in product] + [{}]
+        higher = [{}, *product]
+        product = [
+            symbols.ring.combination([(1, up), (-1, down)]) for up, down in zip(higher, lower, strict=True)
+        ]
+    return [symbols.ring.combination([(-1, coefficient)]) for coefficient in product[:-1]]
+
+
+def _without(symbols: Symbols, polynomial: Polynomial, atom: int) -> Polynomial:
+    parts = _parts(symbols, polynomial, atom)
+    if symbols.atoms[atom].kind == "reciprocal":
+        return _cleared(symbols, parts, symbols.polynomial(symbols.atoms[atom].arguments[0]))
+    lowest = min(0, *parts)
+    raised = {power - lowest: part for power, part in parts.items()}
+    relation = _relation(symbols, atom)
+    if relation is not None:
+        raised = _lowered(symbols, raised, relation)
+    own = [symbols.ring.number(((atom, power),) if power else ()) for power in raised]
+    return _total(symbols, [({number: 1}, part) for number, part in zip(own, raised.values(), strict=True)])
+
+
+def _parts(symbols: Symbols, polynomial: Polynomial, atom: int) -> Parts:
+    parts: defaultdict[int, dict[int, Rational]] = defaultdict(dict)
+    for number, coefficient in polynomial.items():
+        factors = symbols.ring.monomials[number]
+        power = next((int(power) for other, power in factors if other == atom), 0)
+        rest = tuple(factor for factor in factors if factor[0] != atom)
+        parts[power][symbols.ring.number(rest)] = coefficient
+    return dict(parts)
+
+
+def _cleared(symbols: Symbols, parts: Parts, denominator: Polynomial) -> Polynomial:
+    highest = max(parts)
+    return _total(
+        symbols,
+        [(symbols.ring.power(denominator, highest - power), part) for power, part in parts.items()],
+    )
+
+
+def _lowered(symbols: Symbols, parts: Parts, relation: list[Polynomial]) -> Parts:
+    """Divide by a relation: the remainder has no power as high as its own."""
+    degree = len(relation)
+    for power in range(max(parts), degree - 1, -1):
+        leading = parts.pop(power, {})
+        for lower, coefficient in enumerate(relation, start=power - degree):
+            product = symbols.ring.product(leading, coefficient)
+            parts[lower] = symbols.ring.combination([(1, parts.get(lower, {})), (1, product)])
+    return parts
+
+
+def _total(symbols: Symbols, pairs: list[tuple[Polynomial, Polynomial]]) -> Polynomial:
+    return tidied(symbols.ring.sum_of_products(pairs))

@@ -1,0 +1,115 @@
+"""Polynomials over the rationals in numbered atoms, with powers that may be negative or fractions.
+
+A monomial is a number, and so the product of two of them is looked up once it is known: 0.1 µs for a product
+of terms, 1.4 to 2.6 µs the first time. The rings of SymPy, whose exponents are as long as there are atoms,
+took 3.1 µs with 60 atoms and 16 µs with 300, and want all atoms before the first product.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+
+Rational = int | Fraction
+# Factors in the order of their atoms: (atom, power).
+Monomial = tuple[tuple[int, Rational], ...]
+# Coefficients, none of them zero, by the number of the monomial.
+Polynomial = Mapping[int, Rational]
+
+# The monomial without factors.
+UNIT = 0
+# So much work takes about 20 seconds, and a polynomial of so many terms about half a second per product.
+MOST_PRODUCTS = 12_000_000
+MOST_TERMS = 50_000
+
+
+class NoFormError(Exception):
+    """A value has no normal form here; the message is the predicate of a sentence about an operation."""
+
+
+class Ring:
+    """The monomials that occurred, and the arithmetic of polynomials in them.
+
+    ``products`` counts the products of terms so far, of which there may be :data:`MOST_PRODUCTS`.
+    """
+
+    def __init__(self) -> None:
+        self.monomials: list[Monomial] = [()]
+        self.products = 0
+        self._numbers: dict[Monomial, int] = {(): UNIT}
+        self._known: defaultdict[int, dict[int, int]] = defaultdict(dict)
+
+    def number(self, monomial: Monomial) -> int:
+        """Return the number of a monomial."""
+        found = self._numbers.get(monomial)
+        if found is None:
+            found = self._numbers[monomial] = len(self.monomials)
+            self.monomials.append(monomial)
+        return found
+
+    def times(self, first: int, second: int) -> int:
+        """Return the product of two monomials."""
+        row = self._known[first]
+        found = row.get(second)
+        if found is None:
+            product = _merged(self.monomials[first], self.monomials[second])
+            found = row[second] = self.number(product)
+        return found
+
+    def product(self, first: Polynomial, second: Polynomial) -> Polynomial:
+        """Return the product of two polynomials."""
+        return self.sum_of_products([(first, second)])
+
+    def sum_of_products(self, pairs: Iterable[tuple[Polynomial, Polynomial]]) -> Polynomial:
+        """Return the sum of products of two polynomials each."""
+        total: defaultdict[int, Rational] = defaultdict(int)
+        for first, second in pairs:
+            self._count(len(first) * len(second))
+            for left, factor in first.items():
+                row = self._known[left]
+                for right, coefficient in second.items():
+                    # Twice as fast as calling `times` for what is known already.
+                    monomial = row.get(right)
+                    if monomial is None:
+                        monomial = self.times(left, right)
+                    total[monomial] += factor * coefficient
+        return tidied(total)
+
+    def combination(self, terms: Iterable[tuple[Rational, Polynomial]]) -> Polynomial:
+        """Return the sum of polynomials, each with a factor."""
+        total: defaultdict[int, Rational] = defaultdict(int)
+        for factor, polynomial in terms:
+            self._count(len(polynomial))
+            for monomial, coefficient in polynomial.items():
+                total[monomial] += factor * coefficient
+        return tidied(total)
+
+    def power(self, base: Polynomial, exponent: int) -> Polynomial:
+        """Return a power that is not negative."""
+        result: Polynomial = {UNIT: 1}
+        for _ in range(exponent):
+            result = self.product(result, base)
+        return result
+
+    def _count(self, products: int) -> None:
+        self.products += products
+        if self.products > MOST_PRODUCTS:
+            raise NoFormError(
+                f"comes after more than {MOST_PRODUCTS:,} products of terms: use a smaller shape"
+            )
+
+
+def tidied(polynomial: Polynomial) -> Polynomial:
+    """Leave out what cancelled; whole numbers become integers, which are ten times faster than fractions."""
+    whole = {m: c.numerator if c.denominator == 1 else c for m, c in polynomial.items() if c}
+    if len(whole) > MOST_TERMS:
+        raise NoFormError(f"gives a polynomial of more than {MOST_TERMS:,} terms: use a smaller shape")
+    return whole
+
+
+def _merged(first: Monomial, second: Monomial) -> Monomial:
+    powers = dict(first)
+    for atom, power in second:
+        powers[atom] = powers.get(atom, 0) + power
+    return tuple(sorted((atom, power) for atom, power in powers.items() if power))
