@@ -19,8 +19,10 @@ Polynomial = Mapping[int, Rational]
 
 # The monomial without factors.
 UNIT = 0
-# So much work takes about 20 seconds, and a polynomial of so many terms about half a second per product.
-MOST_PRODUCTS = 12_000_000
+# What a monomial that is new costs, where the product of terms that are known costs one.
+_NEW = 8
+# So much work takes 10 to 20 seconds and a gigabyte.
+MOST_WORK = 8_000_000
 MOST_TERMS = 50_000
 
 
@@ -31,12 +33,12 @@ class NoFormError(Exception):
 class Ring:
     """The monomials that occurred, and the arithmetic of polynomials in them.
 
-    ``products`` counts the products of terms so far, of which there may be :data:`MOST_PRODUCTS`.
+    ``work`` counts the products of terms so far, up to :data:`MOST_WORK`.
     """
 
     def __init__(self) -> None:
         self.monomials: list[Monomial] = [()]
-        self.products = 0
+        self.work = 0
         self._numbers: dict[Monomial, int] = {(): UNIT}
         self._known: defaultdict[int, dict[int, int]] = defaultdict(dict)
 
@@ -44,6 +46,7 @@ class Ring:
         """Return the number of a monomial."""
         found = self._numbers.get(monomial)
         if found is None:
+            self._spend(_NEW)
             found = self._numbers[monomial] = len(self.monomials)
             self.monomials.append(monomial)
         return found
@@ -65,7 +68,7 @@ class Ring:
         """Return the sum of products of two polynomials each."""
         total: defaultdict[int, Rational] = defaultdict(int)
         for first, second in pairs:
-            self._count(len(first) * len(second))
+            self._spend(len(first) * len(second))
             for left, factor in first.items():
                 row = self._known[left]
                 for right, coefficient in second.items():
@@ -80,7 +83,7 @@ class Ring:
         """Return the sum of polynomials, each with a factor."""
         total: defaultdict[int, Rational] = defaultdict(int)
         for factor, polynomial in terms:
-            self._count(len(polynomial))
+            self._spend(len(polynomial))
             for monomial, coefficient in polynomial.items():
                 total[monomial] += factor * coefficient
         return tidied(total)
@@ -92,12 +95,10 @@ class Ring:
             result = self.product(result, base)
         return result
 
-    def _count(self, products: int) -> None:
-        self.products += products
-        if self.products > MOST_PRODUCTS:
-            raise NoFormError(
-                f"comes after more than {MOST_PRODUCTS:,} products of terms: use a smaller shape"
-            )
+    def _spend(self, work: int) -> None:
+        self.work += work
+        if self.work > MOST_WORK:
+            raise NoFormError(f"comes after {MOST_WORK:,} products of terms: use a smaller shape")
 
 
 def tidied(polynomial: Polynomial) -> Polynomial:

@@ -113,7 +113,7 @@ class _Proof:
             return values
 
     def _follow(self, name: str, program: Program, values: Tensors) -> Marks:
-        """Return the symbols of the results of a program, which must give the values that it has elsewhere."""
+        """Return the symbols of the results of a program, which must give its values at other inputs."""
         with _telling(name):
             following = Following(self._symbols)
             inputs = _copies(self._draws[_FOLLOWED])
