@@ -31,7 +31,7 @@ def example_project(tmp_path: Path) -> Path:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     files = re.findall(r"<!-- file: (\S+) -->\n```python\n(.*?)```", text, flags=re.DOTALL)
     added = re.search(r"```python\n(Workload\(.*?\))\n```", text, flags=re.DOTALL)
-    assert len(files) == 2
+    assert len(files) == 3
     assert added
     for name, content in files:
         path = tmp_path / name
@@ -59,6 +59,17 @@ def test_contributing_shows_a_claim_whose_mutants_are_refuted(example_project: P
     claim = json.loads(done.stdout)["claims"][0]
     assert claim["verdict"] == "holds"
     assert [mutant["verdict"] for mutant in claim["mutants"]] == ["refuted", "refuted", "refuted", "holds"]
+
+
+@needs_clone
+def test_contributing_shows_a_negative_claim_with_a_lemma(example_project: Path) -> None:
+    """It holds by a counterexample, and its lemma for every size; each assumption is needed."""
+    pytest.importorskip("z3", reason="z3-solver is not installed")
+    done = _run(example_project, "harness", "prove", "channel-gate-of-sums-is-not-additive", "--json")
+    claim = json.loads(done.stdout)["claims"][0]
+    assert (claim["verdict"], claim["level"]) == ("holds", "L3")
+    assert [mutant["verdict"] for mutant in claim["mutants"]] == ["refuted", "holds"]
+    assert all(assumption["needed"] for assumption in claim["evidence"][-1]["lemmas"][0]["assumptions"])
 
 
 @needs_clone
