@@ -334,25 +334,57 @@ REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "exp": (lambda x: x.exp(), "aten.exp is no polynomial"),
     "root": (lambda x: (x * x).sqrt(), "aten.sqrt is no polynomial"),
     "reciprocal": (lambda x: 1 / x, "aten.reciprocal is no polynomial"),
-    "division": (lambda x: x / 2, "aten.div is no polynomial"),
-    "mean": (lambda x: x.mean(), "aten.mean is no polynomial"),
-    "average": (lambda x: F.avg_pool1d(x, 2), "aten.avg_pool2d is no polynomial"),
-    "coefficient": (lambda x: x * 0.5, "aten.mul with the coefficient 0.5, which is no integer"),
+    "division": (lambda x: x / 3, "aten.div by 3, which is no power of two"),
+    "division by constants": (
+        lambda x: x / torch.tensor([4.0, 2.0, 6.0]),
+        "aten.div by 6, which is no power of two",
+    ),
+    "division of a constant": (lambda x: torch.ones(3) / x, "aten.div is no polynomial"),
+    "mean": (lambda x: x.mean(1), "aten.mean over 3 elements, which is no power of two"),
+    "average": (
+        lambda x: F.avg_pool1d(x, 3),
+        "aten.avg_pool2d over 3 elements, which is no power of two",
+    ),
+    "average beside padding": (
+        lambda x: F.avg_pool1d(x, 2, padding=1, count_include_pad=False),
+        "aten.avg_pool2d over windows of several sizes",
+    ),
+    "average over uneven windows": (
+        lambda x: F.adaptive_avg_pool2d(x[None], (2, 2)),
+        "aten._adaptive_avg_pool2d over windows of several sizes",
+    ),
+    "coefficient": (lambda x: x * 0.1, "aten.mul with the coefficient 0.1, which is no multiple of 1/65536"),
+    "coefficient that is too fine": (
+        lambda x: x * 2.0**-17,
+        "aten.mul with the coefficient 7.62939453125e-06, which is no multiple of 1/65536",
+    ),
     "coefficient of a sum": (
         lambda x: torch.add(x, x, alpha=0.1),
-        "aten.add with the coefficient 0.1, which is no integer",
+        "aten.add with the coefficient 0.1, which is no multiple of 1/65536",
     ),
     "infinite coefficient": (
         lambda x: x * torch.inf,
-        "aten.mul with the coefficient inf, which is no integer",
+        "aten.mul with the coefficient inf, which is no multiple of 1/65536",
     ),
     "filling": (
-        lambda x: x.masked_fill(MASK, -torch.inf),
-        "aten.masked_fill with the coefficient -inf, which is no integer",
+        lambda x: x.masked_fill(MASK, torch.inf),
+        "aten.masked_fill with the coefficient inf, which is no multiple of 1/65536",
+    ),
+    "product with minus infinity": (
+        lambda x: x.masked_fill(MASK, -torch.inf) * x,
+        "aten.mul meets minus infinity, which only a softmax or an exponential can take",
+    ),
+    "difference of infinities": (
+        lambda x: (masked := x.masked_fill(MASK, -torch.inf)) - masked,
+        "aten.sub meets minus infinity, which only a softmax or an exponential can take",
+    ),
+    "sum that is no number": (
+        lambda x: x.masked_fill(MASK, -torch.inf).add(x.masked_fill(MASK, -torch.inf), alpha=-1),
+        "aten.add meets minus infinity, which only a softmax or an exponential can take",
     ),
     "padding": (
-        lambda x: F.pad(x, (1, 1), value=0.5),
-        "aten.constant_pad_nd with the coefficient 0.5, which is no integer",
+        lambda x: F.pad(x, (1, 1), value=0.3),
+        "aten.constant_pad_nd with the coefficient 0.3, which is no multiple of 1/65536",
     ),
     "factor of a product": (
         lambda x: torch.addmm(x[:, :2], x, x.T, alpha=2),
@@ -362,12 +394,25 @@ REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
         lambda x: x.index_add(0, ROWS[:2] // 2, x[:2], alpha=-1),
         "aten.index_add with a factor other than 1",
     ),
-    "constant": (lambda x: x * torch.tensor([0.1, 1.0, 2.0]), "a constant of the program is no integer"),
-    "new constant": (lambda x: x * x.new_full((3,), 0.1), "a constant of the program is no integer"),
-    "infinite constant": (lambda x: x * torch.tensor(torch.inf), "a constant of the program is no integer"),
+    "constant": (
+        lambda x: x * torch.tensor([0.1, 1.0, 2.0], dtype=torch.float64),
+        "a constant of the program is 0.1, which is no multiple of 1/65536",
+    ),
+    "new constant": (
+        lambda x: x * x.new_full((3,), 0.1),
+        "a constant of the program is 0.1, which is no multiple of 1/65536",
+    ),
+    "infinite constant": (
+        lambda x: x * torch.tensor(torch.inf),
+        "a constant of the program is inf, which is no multiple of 1/65536",
+    ),
+    "constant that is minus infinity": (
+        lambda x: x * torch.tensor(-torch.inf),
+        "aten.mul meets minus infinity, which only a softmax or an exponential can take",
+    ),
     "constant that is none": (
         lambda x: x * torch.tensor(torch.nan),
-        "a constant of the program is no integer",
+        "a constant of the program is not a number",
     ),
     "cast": (lambda x: x.float().double(), "aten._to_copy turns the data into torch.float32"),
     "cast by copying": (

@@ -1,70 +1,69 @@
 """The certificate: two torch programs are equal, or an identity of small error probability says so.
 
-Both programs run on random integers in float64. If every sum of absolute terms stays below 2⁵³, no
-addition or multiplication rounds in any order, so equal polynomials give bitwise equal results. By
-Schwartz and Zippel, two different polynomials of total degree at most D agree at a point drawn from
-S values per variable with probability at most D/S; trials multiply.
+Both programs run on random integers in float64. If every sum of absolute terms stays below 2⁵³, in units
+of the finest binary fraction that occurs, no addition or multiplication rounds in any order, so equal
+polynomials give bitwise equal results. Functions that are no polynomials are taken as arbitrary ones: an
+oracle answers in their place, and what holds for arbitrary functions holds for them. How likely the
+trials miss a difference is derived in :mod:`~harness.bench.proof.chance`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import math
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 
-import torch
-from torch import Tensor
-
 from harness.bench.inputs import Tensors
-from harness.bench.proof.rules import RULES
-from harness.bench.proof.shadow import RefusedError, Seen, Shadow
-from harness.paper.errors import SameopError
+from harness.bench.proof.analysis import EXACT_BELOW, Analysis, analyse, demand_same_outside, follow
+from harness.bench.proof.chance import TARGET_LOG10_P, Chance
+from harness.bench.proof.confirmation import first_real_difference
+from harness.bench.proof.oracle import Oracle, Past
+from harness.bench.proof.programs import (
+    Difference,
+    Outputs,
+    Point,
+    Program,
+    Shapes,
+    draw_integers,
+    first_difference,
+)
+from harness.bench.proof.programs import demand_unchanged as _demand_unchanged
+from harness.bench.proof.programs import gradients as _gradients
+from harness.bench.proof.programs import named as _named
+from harness.bench.proof.programs import output_shapes as _output_shapes
+from harness.bench.proof.programs import telling as _telling
+from harness.bench.proof.refusal import RefusedError
+from harness.bench.proof.uninterpreted import Trial
 
-Outputs = Tensor | tuple[Tensor, ...]
-Program = Callable[[Tensors], Outputs]
-Shapes = Mapping[str, tuple[int, ...]]
-
-EXACT_BELOW = 2.0**53
-TARGET_LOG10_P = -30.0
-# A program is followed on integers of this size; a bound on its terms then holds for every size.
-_FOLLOWED = 3
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Where two programs differ: which result, at which index, and both values there."""
-
-    result: str
-    index: tuple[int, ...]
-    left: float
-    right: float
-    share: float
-
-
-@dataclass(frozen=True)
-class Analysis:
-    """What following a program says of it: degree, majorant for inputs of size one, constants, backends.
-
-    degree and majorant hold for every intermediate tensor; roundings for the results.
-    """
-
-    degree: int
-    majorant: float
-    roundings: float
-    constants: list[Tensor]
-    operations: list[str]
-    backends: frozenset[str]
-
-    def magnitude(self) -> int:
-        """Return the largest integer range at which nothing can round."""
-        limit: float = (EXACT_BELOW / self.majorant) ** (1 / self.degree)
-        return int(limit * (1 - 1e-12))
+__all__ = [
+    "EXACT_BELOW",
+    "TARGET_LOG10_P",
+    "Analysis",
+    "Difference",
+    "Evidence",
+    "Known",
+    "Outcome",
+    "Outputs",
+    "Program",
+    "Shapes",
+    "_demand_unchanged",
+    "_gradients",
+    "_named",
+    "_output_shapes",
+    "_telling",
+    "analyse",
+    "certify",
+    "draw_integers",
+    "first_difference",
+    "follow",
+]
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What one pass (values, or vector-Jacobian products) established at one shape."""
+    """What one pass (values, or vector-Jacobian products) established at one shape.
+
+    uninterpreted: the functions that were taken as arbitrary.
+    """
 
     vjp: bool
     degree: int
@@ -73,6 +72,7 @@ class Evidence:
     log10_p: float
     majorant_ratio: float
     backends: tuple[str, ...]
+    uninterpreted: tuple[str, ...] = ()
 
 
 @dataclass
@@ -102,13 +102,13 @@ def certify(
     trials: how many; by default as many as bring the error probability to 1e-30. known: analyses of these
     programs, which are not repeated; new ones are added.
     The verdict is ``holds``, ``refuted`` with the difference, or ``refused`` with the reason; a
-    program that raises is refused.
+    program that raises is refused, and so is a difference that is there for arbitrary functions only.
     """
     outcome = Outcome("holds")
     known = {} if known is None else known
     for vjp in (False, True):
         try:
-            evidence, difference = _pass(left, right, shapes, seed, trials, known, vjp=vjp)
+            evidence, difference = _Pass(left, right, shapes, seed, vjp, known).compare(trials)
         except RefusedError as refusal:
             reason = str(refusal)
             return Outcome("refused", reason=f"{reason[0].upper()}{reason[1:]}.")
@@ -118,180 +118,90 @@ def certify(
     return outcome
 
 
-def _pass(
-    left: Program, right: Program, shapes: Shapes, seed: int, trials: int | None, known: Known, *, vjp: bool
-) -> tuple[Evidence, Difference | None]:
-    for name, side in (("left", left), ("right", right)):
-        if (name, vjp) not in known:
-            with _telling(name):
-                known[name, vjp] = analyse(side, shapes, seed, vjp=vjp)
-    analyses = [known[name, vjp] for name in ("left", "right")]
-    degree = max(analysis.degree for analysis in analyses)
-    magnitude = min(analysis.magnitude() for analysis in analyses)
-    if magnitude < degree:
-        raise RefusedError(
-            f"the integers that stay exact reach only ±{magnitude} at degree {degree}: use a smaller shape"
+@dataclass(frozen=True)
+class _Pass:
+    """The comparison of two programs by values, or by vector-Jacobian products."""
+
+    left: Program
+    right: Program
+    shapes: Shapes
+    seed: int
+    vjp: bool
+    known: Known
+
+    def compare(self, trials: int | None) -> tuple[Evidence, Difference | None]:
+        analyses = self._analyse()
+        degree = max(analysis.degree for analysis in analyses)
+        magnitude = min(analysis.magnitude() for analysis in analyses)
+        chance = Chance.of(degree, magnitude, *(analysis.asked for analysis in analyses))
+        count = trials or chance.trials()
+        difference = self._search(analyses, magnitude, count)
+        functions = tuple(sorted(analyses[0].uninterpreted | analyses[1].uninterpreted))
+        if functions:
+            difference = self._confirm(functions, difference)
+        elif difference is None:
+            self._demand_same_outside(analyses)
+        backends = tuple(sorted(analyses[0].backends | analyses[1].backends))
+        ratio = max(side.majorant * float(magnitude) ** side.degree for side in analyses) / EXACT_BELOW
+        return (
+            Evidence(self.vjp, degree, magnitude, count, chance.log10(count), ratio, backends, functions),
+            difference,
         )
-    log10_chance = math.log10(degree / (2 * magnitude + 1))
-    count = trials or math.ceil(TARGET_LOG10_P / log10_chance)
-    difference = None
-    for trial in range(count):
-        difference = _try(left, right, shapes, magnitude, seed + trial, vjp=vjp)
-        if difference is not None:
-            break
-    backends = tuple(sorted(analyses[0].backends | analyses[1].backends))
-    ratio = max(side.majorant * float(magnitude) ** side.degree for side in analyses) / EXACT_BELOW
-    return Evidence(vjp, degree, magnitude, count, count * log10_chance, ratio, backends), difference
+
+    @property
+    def _sides(self) -> tuple[tuple[str, Program], tuple[str, Program]]:
+        return ("left", self.left), ("right", self.right)
+
+    def _analyse(self) -> list[Analysis]:
+        for name, side in self._sides:
+            if (name, self.vjp) not in self.known:
+                with _telling(name):
+                    self.known[name, self.vjp] = analyse(side, self.shapes, self.seed, vjp=self.vjp)
+        return [self.known[name, self.vjp] for name, _ in self._sides]
+
+    def _search(self, analyses: list[Analysis], magnitude: int, count: int) -> Difference | None:
+        pasts = [Past(), Past()]
+        for trial in range(count):
+            results = []
+            for (name, side), analysis, past in zip(self._sides, analyses, pasts, strict=True):
+                with _telling(name):
+                    results.append(self._try(side, analysis, magnitude, self.seed + trial, past))
+            difference = first_difference(*results)
+            if difference is not None:
+                return difference
+        return None
+
+    def _try(self, side: Program, analysis: Analysis, magnitude: int, seed: int, past: Past) -> Tensors:
+        point = Point.of_integers(side, self.shapes, magnitude, seed, vjp=self.vjp)
+        if not analysis.uninterpreted:
+            return _copied(point.evaluate(side))
+        trial = Trial(Oracle(magnitude, seed, past), analysis.plan)
+        results = _copied(point.evaluate(side, trial))
+        trial.demand_finished()
+        return results
+
+    def _confirm(self, functions: tuple[str, ...], difference: Difference | None) -> Difference | None:
+        """Look at the real functions: a difference must be there too, and no difference must not."""
+        found = first_real_difference(*self._sides, self.shapes, self.seed, vjp=self.vjp)
+        shown = ", ".join(functions)
+        if difference is not None and found is None:
+            raise RefusedError(
+                f"the sides differ if any function may stand for {shown} ({difference.result}"
+                f"{list(difference.index)}), but on real numbers no difference was seen"
+            )
+        if difference is None and found is not None:
+            raise RefusedError(
+                f"the sides agree if any function may stand for {shown}, but on real numbers "
+                f"{found.result}{list(found.index)} is {found.left} and {found.right}"
+            )
+        return found
+
+    def _demand_same_outside(self, analyses: list[Analysis]) -> None:
+        for (name, side), analysis in zip(self._sides, analyses, strict=True):
+            with _telling(name):
+                demand_same_outside(side, self.shapes, self.seed, analysis, vjp=self.vjp)
 
 
-@contextlib.contextmanager
-def _telling(side: str) -> Iterator[None]:
-    """Say of which side a refusal speaks, and turn whatever the program raises into one."""
-    try:
-        yield
-    except RefusedError as refusal:
-        raise RefusedError(f"on the {side} side {refusal}") from None
-    except SameopError:
-        raise
-    except Exception as error:
-        said = (str(error).strip().splitlines() or ["no message"])[0]
-        raise RefusedError(f"the {side} side raises {type(error).__name__}: {said}") from error
-
-
-def analyse(program: Program, shapes: Shapes, seed: int, *, vjp: bool) -> Analysis:
-    """Follow a program twice on different integers; both must do the same to the same constants."""
-    first, second = (follow(program, shapes, seed + level, vjp=vjp) for level in (0, 1))
-    same = first.operations == second.operations and len(first.constants) == len(second.constants)
-    if not same or not all(map(torch.equal, first.constants, second.constants)):
-        raise RefusedError("the program does something else on other inputs, or carries data out of torch")
-    return first
-
-
-def follow(program: Program, shapes: Shapes, seed: int, *, vjp: bool) -> Analysis:
-    """Follow a program once on small integers, or raise :class:`RefusedError`."""
-    inputs = draw_integers(shapes, _FOLLOWED, seed)
-    before = {name: tensor.clone() for name, tensor in inputs.items()}
-    shadow = Shadow(RULES)
-    for name, tensor in inputs.items():
-        shadow.track(name, tensor.requires_grad_(vjp), 1.0)
-    results = _run_vjp(program, inputs, shadow) if vjp else _run(program, inputs, shadow)
-    _demand_unchanged(inputs, before)
-    for result in results.values():
-        _demand_followed(shadow.see(result.detach()))
-    roundings = max((shadow.see(result.detach()).roundings for result in results.values()), default=0.0)
-    return Analysis(
-        max(1, shadow.highest_degree),
-        max(1.0, shadow.largest),
-        roundings,
-        shadow.constants,
-        shadow.operations,
-        frozenset(shadow.backends),
-    )
-
-
-def _demand_unchanged(inputs: Tensors, before: Tensors) -> None:
-    for name, tensor in inputs.items():
-        if not torch.equal(tensor.detach(), before[name]):
-            raise RefusedError(f"the program changes its input {name}")
-
-
-def _demand_followed(result: Seen) -> None:
-    """Refuse a result that its shadow does not bound: something wrote it that torch knows nothing of."""
-    bound = result.terms * float(_FOLLOWED) ** result.degree.total
-    if not bool((result.value.abs() <= bound).all()):
-        raise RefusedError("a result was never written, or written in a way that cannot be followed")
-
-
-def _run(program: Program, inputs: Tensors, shadow: Shadow) -> Tensors:
-    with torch.no_grad(), shadow:
-        return _named(program(inputs))
-
-
-def _run_vjp(program: Program, inputs: Tensors, shadow: Shadow) -> Tensors:
-    cotangents = draw_integers(_output_shapes(program, inputs), _FOLLOWED, 99)
-    for name, cotangent in cotangents.items():
-        shadow.track(f"cotangent of {name}", cotangent, 1.0)
-    with shadow:
-        return _gradients(program, inputs, cotangents)
-
-
-def _try(
-    left: Program, right: Program, shapes: Shapes, magnitude: int, seed: int, *, vjp: bool
-) -> Difference | None:
-    results = []
-    for name, side in (("left", left), ("right", right)):
-        inputs = draw_integers(shapes, magnitude, seed)
-        before = {name: tensor.clone() for name, tensor in inputs.items()}
-        with _telling(name):
-            results.append(_evaluate(side, inputs, magnitude, seed, vjp=vjp))
-            _demand_unchanged(inputs, before)
-    return first_difference(*results)
-
-
-def _evaluate(program: Program, inputs: Tensors, magnitude: int, seed: int, *, vjp: bool) -> Tensors:
-    if not vjp:
-        with torch.no_grad():
-            return {name: out.clone() for name, out in _named(program(inputs)).items()}
-    leaves = {name: tensor.requires_grad_() for name, tensor in inputs.items()}
-    cotangents = draw_integers(_output_shapes(program, inputs), magnitude, seed + 1_000_003)
-    return _gradients(program, leaves, cotangents)
-
-
-def _output_shapes(program: Program, inputs: Tensors) -> Shapes:
-    # On copies, so that a result which the program keeps for these very tensors is not met again.
-    with torch.no_grad():
-        outputs = _named(program({name: tensor.clone() for name, tensor in inputs.items()}))
-    return {name: tuple(out.shape) for name, out in outputs.items()}
-
-
-def _gradients(program: Program, inputs: Tensors, cotangents: Tensors) -> Tensors:
-    outputs = _named(program(inputs))
-    pairs = [(outputs[name], cotangents[name]) for name in outputs if outputs[name].requires_grad]
-    found = torch.autograd.grad(
-        [output for output, _ in pairs],
-        list(inputs.values()),
-        [cotangent for _, cotangent in pairs],
-        allow_unused=True,
-    )
-    return {
-        f"gradient of {name}": torch.zeros_like(inputs[name]) if gradient is None else gradient
-        for name, gradient in zip(inputs, found, strict=True)
-    }
-
-
-def first_difference(left: Tensors, right: Tensors) -> Difference | None:
-    """Return the first place where two sets of results differ bitwise, or None."""
-    if left.keys() != right.keys():
-        return Difference("number of results", (), len(left), len(right), 1.0)
-    for name, first in left.items():
-        second = right[name]
-        if first.ndim != second.ndim:
-            return Difference(f"number of axes of the {name}", (), first.ndim, second.ndim, 1.0)
-        for axis, sizes in enumerate(zip(first.shape, second.shape, strict=True)):
-            if sizes[0] != sizes[1]:
-                return Difference(f"size of the {name} along axis", (axis,), *sizes, 1.0)
-        unequal = ~(first == second)
-        if bool(unequal.any()):
-            index = tuple(int(i) for i in unequal.nonzero()[0])
-            share = float(unequal.double().mean())
-            return Difference(name, index, float(first[index]), float(second[index]), share)
-    return None
-
-
-def draw_integers(shapes: Shapes, magnitude: int, seed: int) -> Tensors:
-    """Draw integers of at most the given size for named shapes, as float64."""
-    generator = torch.Generator().manual_seed(seed)
-    return {
-        name: torch.randint(-magnitude, magnitude + 1, shape, generator=generator).double()
-        for name, shape in shapes.items()
-    }
-
-
-def _named(outputs: Outputs) -> Tensors:
-    several = outputs if isinstance(outputs, tuple) else (outputs,)
-    for output in several:
-        if not isinstance(output, Tensor):
-            raise RefusedError(f"the result is a {type(output).__name__}, no tensor")
-    if isinstance(outputs, Tensor):
-        return {"output": outputs}
-    return {f"output {number}": output for number, output in enumerate(several, start=1)}
+def _copied(results: Tensors) -> Tensors:
+    # A program may give the same memory again.
+    return {name: result.detach().clone() for name, result in results.items()}

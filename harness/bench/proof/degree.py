@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from harness.bench.proof.grain import grain_of
+
 
 @dataclass(frozen=True)
 class Degree:
@@ -14,21 +16,31 @@ class Degree:
 
     The total is followed by itself: the terms of x·y + u·v are of degree two, though four inputs occur.
     Zero is homogeneous of every degree, so it leaves the range of what it is added to alone.
+    grain: with integers for inputs, every value is a multiple of 2⁻ᵍ. depth: how deep uninterpreted
+    functions are nested in it.
     """
 
     ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     is_zero: bool = False
     total: int = 0
+    grain: int = 0
+    depth: int = 0
 
     @classmethod
-    def variable(cls, name: str) -> Degree:
-        """Return the degree of the input ``name`` itself."""
-        return cls({name: (1, 1)}, total=1)
+    def variable(cls, name: str, depth: int = 0) -> Degree:
+        """Return the degree of the input, or of the value of a function, ``name`` itself."""
+        return cls({name: (1, 1)}, total=1, depth=depth)
 
     @classmethod
-    def of(cls, constant: Tensor) -> Degree:
-        """Return the degree of a constant."""
-        return cls(is_zero=constant.numel() == 0 or not bool(constant.any()))
+    def of(cls, constant: Tensor, grain: int = 0) -> Degree:
+        """Return the degree of a constant whose elements are multiples of 2⁻ᵍ."""
+        is_zero = constant.numel() == 0 or not bool(constant.any())
+        return cls(is_zero=is_zero, grain=0 if is_zero else grain)
+
+    @classmethod
+    def of_number(cls, number: float) -> Degree:
+        """Return the degree of a plain number; one that is too fine has no grain."""
+        return cls(is_zero=number == 0, grain=grain_of(number) or 0)
 
     @property
     def is_constant(self) -> bool:
@@ -41,7 +53,12 @@ class Degree:
             return other if self.is_zero else self
         names = {*self.ranges, *other.ranges}
         ranges = {name: _hull(self.range_in(name), other.range_in(name)) for name in names}
-        return Degree(ranges, total=max(self.total, other.total))
+        return Degree(
+            ranges,
+            total=max(self.total, other.total),
+            grain=max(self.grain, other.grain),
+            depth=max(self.depth, other.depth),
+        )
 
     def times(self, other: Degree) -> Degree:
         """Return the degree of a product."""
@@ -49,11 +66,29 @@ class Degree:
             return Degree(is_zero=True)
         names = {*self.ranges, *other.ranges}
         ranges = {name: _add(self.range_in(name), other.range_in(name)) for name in names}
-        return Degree(ranges, total=self.total + other.total)
+        return Degree(
+            ranges,
+            total=self.total + other.total,
+            grain=self.grain + other.grain,
+            depth=max(self.depth, other.depth),
+        )
 
     def range_in(self, name: str) -> tuple[int, int]:
         """Return the lowest and highest degree in one input."""
         return self.ranges.get(name, (0, 0))
+
+
+class Extremes:
+    """The largest terms, in units of their grain, and the highest degree that have occurred."""
+
+    largest = 0.0
+    highest_degree = 0
+
+    def note_extremes(self, terms: float, degree: Degree) -> None:
+        """Note an intermediate value."""
+        self.highest_degree = max(self.highest_degree, degree.total)
+        # The exponent is capped where it says "too large" all the same.
+        self.largest = max(self.largest, terms * 2.0 ** min(degree.grain, 512))
 
 
 def _hull(a: tuple[int, int], b: tuple[int, int]) -> tuple[int, int]:

@@ -19,7 +19,9 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten
 
 from harness.bench.proof.degree import Degree
-from harness.bench.proof.shadow import Call, Effect, RefusedError, Rule, Seen, demand_integers
+from harness.bench.proof.grain import are_powers_of_two, is_power_of_two
+from harness.bench.proof.refusal import demand_coefficient, demand_grain
+from harness.bench.proof.shadow import Call, Effect, RefusedError, Rule, Seen
 
 # exp of less than minus this is zero in every dtype.
 _EXP_UNDERFLOWS = 746.0
@@ -52,10 +54,8 @@ def _overwritten(name: str, call: Call) -> Effect:
 def _constant(name: str, call: Call) -> Effect:
     """Follow new tensors whose values do not depend on the arguments' values."""
     results = [leaf for leaf in tree_flatten(call.result)[0] if isinstance(leaf, Tensor)]
-    if call.exact:
-        for result in results:
-            demand_integers(result)
-    return Effect([result.double().abs() for result in results], [Degree.of(out) for out in results], 0.0)
+    degrees = [Degree.of(out, demand_grain(out) if call.exact else 0) for out in results]
+    return Effect([_finite(result.double().abs()) for result in results], degrees, 0.0)
 
 
 def _uninitialised(name: str, call: Call) -> Effect:
@@ -67,16 +67,18 @@ def _uninitialised(name: str, call: Call) -> Effect:
 def _padded(name: str, call: Call) -> Effect:
     value = call.args[2] if len(call.args) > 2 else 0
     source = call.args[0]
-    _demand_integer(call, value)
+    _demand_coefficient(call, value)
     terms = call.op(source.terms, call.args[1], abs(value))
-    return _effect(call, terms, _with_constant(source.degree, value), source.roundings)
+    return _effect(call, terms, source.degree.join(_degree_of(value)), source.roundings)
 
 
 def _filled(name: str, call: Call) -> Effect:
     """``masked_fill`` and ``fill_``: an infinite filling marks what a softmax leaves out, without error."""
     source, value = call.args[0], call.args[-1]
     masks = [mask.value for mask in call.args[1:-1]]
-    terms = call.op.overloadpacket(source.terms, *masks, _finite(_terms_of(call, value)))
+    left_out = not isinstance(value, Seen) and value == -math.inf
+    filling = 0.0 if left_out else _finite(_terms_of(call, value))
+    terms = call.op.overloadpacket(source.terms, *masks, filling)
     degree = _degree_of(value) if not masks else source.degree.join(_degree_of(value))
     return _effect(call, terms, degree, max(source.roundings, _roundings_of(value)))
 
@@ -96,12 +98,13 @@ def _added(name: str, call: Call) -> Effect:
     factor = call.kwargs.get("alpha", 1)
     if name == "aten.rsub":
         first, second = second, first
-    _demand_integer(call, factor)
+    _demand_coefficient(call, factor)
     terms = _terms_of(call, first) + abs(factor) * _terms_of(call, second)
     if name.endswith("_"):
         terms = call.args[0].terms.copy_(terms)
     most = max(_roundings_of(first), _roundings_of(second) + _scaling(factor))
-    return _effect(call, terms, _degree_of(first).join(_degree_of(second)), most + 1)
+    scaled = _degree_of(second).times(_degree_of(factor))
+    return _effect(call, terms, _degree_of(first).join(scaled), most + 1)
 
 
 def _multiplied(name: str, call: Call) -> Effect:
@@ -133,13 +136,14 @@ def _fused_product(name: str, call: Call) -> Effect:
     """``addcmul``: self + value · a · b."""
     base, first, second = call.args[:3]
     factor = call.kwargs.get("value", 1)
-    _demand_integer(call, factor)
+    _demand_coefficient(call, factor)
     terms = base.terms + abs(factor) * first.terms * second.terms
     if name.endswith("_"):
         terms = base.terms.copy_(terms)
     product = first.roundings + second.roundings + 1 + _scaling(factor)
     roundings = max(base.roundings, product) + 1
-    return _effect(call, terms, base.degree.join(first.degree.times(second.degree)), roundings)
+    scaled = first.degree.times(second.degree).times(_degree_of(factor))
+    return _effect(call, terms, base.degree.join(scaled), roundings)
 
 
 def _matrix_product(name: str, call: Call) -> Effect:
@@ -162,13 +166,42 @@ def _sum(name: str, call: Call) -> Effect:
 
 def _averaged(name: str, call: Call) -> Effect:
     """Follow means and average pools, forward and backward: sums whose terms are divided by their number."""
-    _demand_floats(name, call)
     source = call.args[0]
     if name == "aten.mean":
         count = source.value.numel() // max(1, call.result.numel())
     else:  # no element of the result has more terms than one channel of the source has elements
         count = math.prod(source.value.shape[-2:])
-    return _effect(call, call.on_terms(), source.degree, source.roundings + count + 2)
+    degree = source.degree.times(_share_of_one(name, call, count)) if call.exact else source.degree
+    return _effect(call, call.on_terms(), degree, source.roundings + count + 2)
+
+
+def _share_of_one(name: str, call: Call, count: int) -> Degree:
+    """Return the degree of one over the number of terms of an average, which must be a power of two."""
+    if name != "aten.mean":
+        count = (_adaptive_window if "adaptive" in name else _window)(name, call)
+    if not is_power_of_two(count):
+        raise RefusedError(f"{name} over {count} elements, which is no power of two")
+    return Degree.of_number(1 / count)
+
+
+def _window(name: str, call: Call) -> int:
+    """Count the elements of a window of ``avg_pool2d``, which must be the same everywhere."""
+    given = list(call.args[2 if name.endswith("backward") else 1 :])
+    given += ([], [0], False, True, None)[len(given) - 1 :]
+    kernel, _, padding, partial, with_padding, divisor = given
+    if divisor is None and (partial or (any(padding) and not with_padding)):
+        raise RefusedError(f"{name} over windows of several sizes")
+    return int(divisor or math.prod(kernel))
+
+
+def _adaptive_window(name: str, call: Call) -> int:
+    """Count the elements of a window of ``_adaptive_avg_pool2d``, which must be the same everywhere."""
+    backward = name.endswith("backward")
+    small = (call.args[0].value if backward else call.result).shape[-2:]
+    large = call.args[1 if backward else 0].value.shape[-2:]
+    if any(size % parts for size, parts in zip(large, small, strict=True)):
+        raise RefusedError(f"{name} over windows of several sizes")
+    return int(large.numel() // small.numel())
 
 
 def _index_put(name: str, call: Call) -> Effect:
@@ -219,16 +252,31 @@ def _taps(weight: Tensor, groups: int) -> tuple[int, int]:
 
 
 def _divided(name: str, call: Call) -> Effect:
-    _demand_floats(name, call)
     if call.kwargs.get("rounding_mode") is not None:
         raise RefusedError(f"{name} rounds to integers")
     top, bottom = call.args[0], call.args[1]
+    if call.exact:
+        return _divided_exactly(name, call, bottom)
     if not isinstance(bottom, Seen):
         return _effect(call, top.terms / abs(bottom), top.degree, top.roundings + 2 + _roundings_of(bottom))
     size = bottom.value.abs().double()
     # Dividing by 1 − r instead of 1 makes the result larger by r + r² + …, hence twice.
     roundings = top.roundings + 1 + 2 * _relative(call, bottom)
     return _effect(call, top.terms / size, top.degree.join(bottom.degree), roundings)
+
+
+def _divided_exactly(name: str, call: Call, bottom: Any) -> Effect:
+    """Divide by powers of two, which only moves the binary point."""
+    top, constant = call.args[0], not isinstance(bottom, Seen) or bottom.is_constant
+    if not constant or not isinstance(top, Seen):
+        raise RefusedError(f"{name} is no polynomial")
+    parts = bottom.value if isinstance(bottom, Seen) else torch.tensor(float(bottom), dtype=torch.float64)
+    if not are_powers_of_two(parts):
+        wrong = next(part for part in parts.flatten().tolist() if not is_power_of_two(part))
+        raise RefusedError(f"{name} by {wrong:g}, which is no power of two")
+    shares = 1 / parts.double()
+    degree = top.degree.times(Degree.of(shares, demand_grain(shares)))
+    return _effect(call, top.terms * shares.abs(), degree, top.roundings)
 
 
 def _root(name: str, call: Call) -> Effect:
@@ -260,6 +308,7 @@ def _softmax(name: str, call: Call) -> Effect:
 
 
 def _softmax_backward(name: str, call: Call) -> Effect:
+    _demand_floats(name, call)
     grad, output, axis = call.args[:3]
     size = output.value.abs().double()
     terms = size * (grad.terms + (grad.terms * size).sum(axis, keepdim=True))
@@ -268,6 +317,7 @@ def _softmax_backward(name: str, call: Call) -> Effect:
 
 
 def _sigmoid_backward(name: str, call: Call) -> Effect:
+    _demand_floats(name, call)
     grad, output = call.args[:2]
     size = output.value.abs().double()
     return _effect(
@@ -289,6 +339,7 @@ def _relu(name: str, call: Call) -> Effect:
 
 
 def _relu_backward(name: str, call: Call) -> Effect:
+    _demand_floats(name, call)
     grad, source = call.args[:2]
     doubtful = (source.value.abs().double() <= _errors(call, source)) & (source.terms > 0)
     return _passed_on(call, grad, source.value > 0, doubtful)
@@ -305,6 +356,7 @@ def _clamped(name: str, call: Call) -> Effect:
 
 
 def _clamped_backward(name: str, call: Call) -> Effect:
+    _demand_floats(name, call)
     grad, source, low, high = *call.args[:2], *_limits(call.args[2:])
     value = source.value.double()
     distance = torch.minimum((value - low).abs(), (value - high).abs())
@@ -349,6 +401,7 @@ def _gelu(name: str, call: Call) -> Effect:
 
 def _gelu_backward(name: str, call: Call) -> Effect:
     """Φ(x) + x·φ(x) times the gradient; the exponent of φ is rounded as well, hence 1 + x²."""
+    _demand_floats(name, call)
     _demand_erf(name, call)
     grad, source = call.args[:2]
     value = source.value.double()
@@ -426,7 +479,7 @@ def _most(seen: list[Seen]) -> float:
 
 
 def _degree_of(factor: Any) -> Degree:
-    return factor.degree if isinstance(factor, Seen) else Degree(is_zero=factor == 0)
+    return factor.degree if isinstance(factor, Seen) else Degree.of_number(factor)
 
 
 def _roundings_of(factor: Any) -> float:
@@ -439,21 +492,20 @@ def _roundings_of(factor: Any) -> float:
 def _terms_of(call: Call, factor: Any) -> Any:
     if isinstance(factor, Seen):
         return factor.terms
-    _demand_integer(call, factor)
+    _demand_coefficient(call, factor)
     return abs(factor)
 
 
-def _with_constant(degree: Degree, value: float) -> Degree:
-    return degree if value == 0 else degree.join(Degree())
-
-
 def _finite(terms: Any) -> Any:
-    return terms if isinstance(terms, Tensor) or math.isfinite(terms) else 0.0
+    """Return the terms, none where they are infinite: such an element is what a softmax leaves out."""
+    if isinstance(terms, Tensor):
+        return terms.nan_to_num(torch.nan, posinf=0.0)
+    return terms if math.isfinite(terms) else 0.0
 
 
-def _demand_integer(call: Call, value: float) -> None:
-    if call.exact and not float(value).is_integer():
-        raise RefusedError(f"{call.op.overloadpacket} with the coefficient {value}, which is no integer")
+def _demand_coefficient(call: Call, value: float) -> None:
+    if call.exact:
+        demand_coefficient(str(call.op.overloadpacket), value)
 
 
 def _demand_no_factor(name: str, call: Call) -> None:

@@ -10,20 +10,31 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
-from harness.bench.proof.degree import Degree
+from harness.bench.proof.degree import Degree, Extremes
+from harness.bench.proof.refusal import Escapes as _Escapes
+from harness.bench.proof.refusal import RefusedError, demand_grain, demand_kept, key_of
+from harness.bench.proof.refusal import demand_returned as _demand_returned
 
-
-class RefusedError(Exception):
-    """The program does something that the analysis has no exact rule for; the message names it."""
+__all__ = [
+    "Call",
+    "Effect",
+    "Layer",
+    "RefusedError",
+    "Replacement",
+    "Rule",
+    "Seen",
+    "Shadow",
+    "_Escapes",
+    "_demand_returned",
+]
 
 
 @dataclass
@@ -72,7 +83,7 @@ Rule = Callable[[Any, "Call"], Effect]
 class Call:
     """One operation under way: its arguments with every tensor replaced by a :class:`Seen`.
 
-    unit: the unit roundoff of the dtype that is analysed; exact: only integer coefficients are allowed.
+    unit: the unit roundoff of the dtype that is analysed; exact: only coefficients k·2⁻ᵍ are allowed.
     """
 
     op: Any
@@ -111,24 +122,42 @@ def _terms(leaf: Any) -> Any:
     return leaf.terms if _is_float(leaf) else leaf.value
 
 
-class Shadow(TorchDispatchMode):
+class Replacement(Protocol):
+    """What computes other values in place of operations that are no polynomials."""
+
+    def run(self, func: Any, given: tuple[Any, Any], seen: tuple[Any, Any]) -> Any:
+        """Run an operation on its arguments, or what takes its place; both are positional and named."""
+
+    def bound(self, call: Call) -> Effect | None:
+        """Return what is known of the result that ran last, or None where a rule tells it."""
+
+
+class Shadow(Extremes, TorchDispatchMode):
     """Follows a program and keeps the shadow of every tensor that it makes.
 
     rules: operation name (``aten.mul``) to rule. unit: the unit roundoff, zero where only degrees and
-    terms are wanted. exact: demand integer constants and refuse every operation
-    on inputs that has no rule; such a program computes a polynomial with integer coefficients.
-    ``operations`` lists what was called, with every argument that is no tensor.
+    terms are wanted. exact: demand coefficients that are exact in binary and refuse every operation
+    on inputs that has no rule; such a program computes a polynomial. replacement: what stands in for
+    operations that are none.
+    ``operations`` lists what was called, with every argument that is no tensor; ``largest`` counts terms
+    in units of the grain.
     """
 
-    def __init__(self, rules: Mapping[str, Rule], *, unit: float = 0.0, exact: bool = True) -> None:
+    def __init__(
+        self,
+        rules: Mapping[str, Rule],
+        *,
+        unit: float = 0.0,
+        exact: bool = True,
+        replacement: Replacement | None = None,
+    ) -> None:
         super().__init__()
         self._rules = rules
         self._unit = unit
         self._exact = exact
+        self._replacement = replacement
         self._layers: dict[int, Layer] = {}
         self._escapes = _Escapes()
-        self.largest = 0.0
-        self.highest_degree = 0
         self.operations: list[str] = []
         self.constants: list[Tensor] = []
         self.backends: set[str] = set()
@@ -140,7 +169,7 @@ class Shadow(TorchDispatchMode):
 
     def see(self, tensor: Tensor) -> Seen:
         """Return what is known of a tensor; one that was never seen is a constant."""
-        layer = self._layers.get(_key(tensor)) or self._add_constant(tensor)
+        layer = self._layers.get(key_of(tensor)) or self._add_constant(tensor)
         if layer.dtype != tensor.dtype:
             raise RefusedError(f"memory is written as {layer.dtype} and read as {tensor.dtype}")
         terms = layer.terms.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
@@ -170,17 +199,23 @@ class Shadow(TorchDispatchMode):
             raise RefusedError(f"{name} draws random numbers")
         see = self._look
         seen_args, seen_kwargs = tree_map(see, args), tree_map(see, kwargs)
-        result = func(*args, **kwargs)
+        result = self._run(func, (args, kwargs), (seen_args, seen_kwargs))
         call = Call(func, seen_args, seen_kwargs, result, self._unit, self._exact)
         self._note_backend(name, args)
         outputs = [leaf for leaf in tree_flatten(result)[0] if isinstance(leaf, Tensor)]
         if func._schema.is_mutable:
             _demand_returned(name, func, args, kwargs, outputs)
-        if func._schema.is_mutable or any(_key(out) not in self._layers for out in outputs):
+        if func._schema.is_mutable or any(key_of(out) not in self._layers for out in outputs):
             self._apply(name, call, outputs)
         if any(not seen.is_constant for seen in call.seen):
-            _demand_kept(name, outputs)
+            demand_kept(name, outputs)
         return result
+
+    def _run(self, func: Any, given: tuple[Any, Any], seen: tuple[Any, Any]) -> Any:
+        if self._replacement is not None:
+            return self._replacement.run(func, given, seen)
+        args, kwargs = given
+        return func(*args, **kwargs)
 
     def _look(self, leaf: Any) -> Any:
         return self.see(leaf) if isinstance(leaf, Tensor) else leaf
@@ -203,9 +238,14 @@ class Shadow(TorchDispatchMode):
             return rule(name, call)
         if constant and (self._exact or rule is None or not call.seen):
             return self._constants(name, call, outputs)
-        if rule is None:
-            raise RefusedError(f"{name} has no rule")
+        if self._exact:
+            _demand_finite(name, call, outputs)
         try:
+            replaced = self._replacement and self._replacement.bound(call)
+            if replaced:
+                return replaced
+            if rule is None:
+                raise RefusedError(f"{name} has no rule")
             return rule(name, call)
         except (TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
             # A form of the operation that the rule was not written for.
@@ -215,28 +255,25 @@ class Shadow(TorchDispatchMode):
         """Constants made of constants are read from the program itself."""
         if any(_is_unwritten(seen.terms) for seen in call.seen):
             raise RefusedError(f"{name} reads memory that was never written")
-        if self._exact:
-            for out in outputs:
-                demand_integers(out)
         roundings = max(map(_constant_roundings, outputs), default=0.0)
-        return Effect([_size(out) for out in outputs], [Degree.of(out) for out in outputs], roundings)
+        return Effect([_size(out) for out in outputs], [self._degree(out) for out in outputs], roundings)
+
+    def _degree(self, constant: Tensor) -> Degree:
+        return Degree.of(constant, demand_grain(constant) if self._exact else 0)
 
     def _add_constant(self, tensor: Tensor) -> Layer:
         """Note a tensor that was made elsewhere, with all of its storage: other views of it may follow."""
         count = tensor.untyped_storage().nbytes() // tensor.element_size()
         whole = tensor.detach().as_strided((count,), (1,), 0)
-        if self._exact:
-            demand_integers(whole)
-        self._write(whole, _size(whole), Degree.of(whole), _constant_roundings(whole))
+        self._write(whole, _size(whole), self._degree(whole), _constant_roundings(whole))
         self.constants.append(whole.clone())
-        return self._layers[_key(tensor)]
+        return self._layers[key_of(tensor)]
 
     def _write(self, tensor: Tensor, terms: Tensor, degree: Degree, roundings: float) -> float:
         """Note what is known of a tensor and return its largest terms, NaN where some were never written."""
-        self.highest_degree = max(self.highest_degree, degree.total)
         largest = float(terms.max()) if terms.numel() else 0.0
-        self.largest = max(self.largest, float(terms.nan_to_num().max()) if math.isnan(largest) else largest)
-        layer = self._layers.get(_key(tensor))
+        self.note_extremes(float(terms.nan_to_num().max()) if math.isnan(largest) else largest, degree)
+        layer = self._layers.get(key_of(tensor))
         if layer is None:
             self._add_layer(tensor, terms, degree, roundings)
             return largest
@@ -257,7 +294,7 @@ class Shadow(TorchDispatchMode):
         blank = torch.empty if tensor.numel() == count else torch.zeros
         flat = blank(count, dtype=torch.float64, device=tensor.device)
         flat.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset()).copy_(terms)
-        self._layers[_key(tensor)] = Layer(StorageWeakRef(storage), tensor.dtype, flat, degree, roundings)
+        self._layers[key_of(tensor)] = Layer(StorageWeakRef(storage), tensor.dtype, flat, degree, roundings)
 
     def _forget_freed(self) -> None:
         # The weak reference keeps the storage's identity from being used again, so no later tensor
@@ -275,6 +312,12 @@ class Shadow(TorchDispatchMode):
 # The first make memory that holds nothing yet; the second replace whatever their target held.
 UNWRITTEN = frozenset(f"aten.{name}" for name in ("empty", "empty_like", "new_empty", "new_empty_strided"))
 OVERWRITES = frozenset({"aten.copy_", "aten.fill_", "aten.zero_"})
+# What minus infinity may meet on its way to a softmax, which leaves it out.
+TAKES_INFINITY = """
+    view _unsafe_view expand permute transpose t squeeze unsqueeze slice select clone cat stack as_strided
+    unfold diagonal flip roll repeat unbind split split_with_sizes detach alias index index_select gather
+    copy_ lift_fresh _to_copy add add_ masked_fill masked_fill_ where fill_ _softmax _safe_softmax exp sigmoid
+"""
 
 
 def _may_leave_unwritten(name: str, call: Call) -> bool:
@@ -286,32 +329,17 @@ def _is_unwritten(terms: Tensor) -> bool:
     return bool(terms.isnan().any())
 
 
-def _demand_returned(
-    name: str, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], outputs: list[Tensor]
-) -> None:
-    """Refuse an operation that edits a tensor which it does not return."""
-    named = dict(zip((argument.name for argument in func._schema.arguments), args, strict=False))
-    returned = set(map(_key, outputs))
-    for argument in func._schema.arguments:
-        if argument.alias_info is not None and argument.alias_info.is_write:
-            edited = tree_flatten(kwargs.get(argument.name, named.get(argument.name)))[0]
-            if any(isinstance(leaf, Tensor) and _key(leaf) not in returned for leaf in edited):
-                raise RefusedError(f"{name} edits a tensor that it does not return")
+def _demand_finite(name: str, call: Call, outputs: list[Tensor]) -> None:
+    """Let minus infinity only reach a softmax, or whatever takes it for a number that is very small."""
+    if not any(_is_infinite(seen.value) for seen in call.seen):
+        return
+    taken = name.removeprefix("aten.") in TAKES_INFINITY.split()
+    if not taken or any(bool((~(out < torch.inf)).any()) for out in outputs):
+        raise RefusedError(f"{name} meets minus infinity, which only a softmax or an exponential can take")
 
 
-def _demand_kept(name: str, outputs: list[Tensor]) -> None:
-    """Refuse an operation on the data whose result is no tensor, or is one of another dtype."""
-    if not outputs:
-        raise RefusedError(f"{name} carries data out of torch")
-    for out in outputs:
-        if out.dtype != torch.float64:
-            raise RefusedError(f"{name} turns the data into {out.dtype}")
-
-
-def demand_integers(constant: Tensor) -> None:
-    """Refuse a constant that is no integer."""
-    if constant.is_floating_point() and not torch.equal(constant, constant.round().nan_to_num()):
-        raise RefusedError("a constant of the program is no integer")
+def _is_infinite(value: Tensor) -> bool:
+    return value.is_floating_point() and bool(value.isinf().any())
 
 
 def _size(constant: Tensor) -> Tensor:
@@ -332,25 +360,3 @@ def _plain_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[A
     """Return the arguments that are no tensors, as text."""
     leaves = tree_flatten((args, dict(kwargs)))[0]
     return [repr(leaf) for leaf in leaves if not isinstance(leaf, Tensor)]
-
-
-class _Escapes(TorchFunctionMode):
-    """Refuses calls that carry data out of torch, where no rule could follow it."""
-
-    _NAMES = frozenset(
-        {"numpy", "tolist", "item", "__array__", "data_ptr", "__dlpack__", "__float__", "__int__", "__bool__"}
-        | {"__index__", "__complex__", "untyped_storage", "storage", "__repr__", "__format__"}
-        | {"__deepcopy__", "__reduce_ex__"}
-    )
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        name = getattr(func, "__name__", "")
-        if name in self._NAMES:
-            raise RefusedError(f"Tensor.{name} carries data out of torch")
-        return func(*args, **(kwargs or {}))
-
-
-def _key(tensor: Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata)

@@ -1,0 +1,110 @@
+"""Following a program once: its degree, the size of its terms, and what it takes as an arbitrary function."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from harness.bench.inputs import Tensors
+from harness.bench.proof.oracle import Oracle, Past
+from harness.bench.proof.programs import Point, Program, Shapes
+from harness.bench.proof.refusal import RefusedError
+from harness.bench.proof.rules import RULES
+from harness.bench.proof.shadow import Seen, Shadow
+from harness.bench.proof.uninterpreted import Uninterpreted
+
+EXACT_BELOW = 2.0**53
+# A program is followed on integers of this size; a bound on its terms then holds for every size.
+_FOLLOWED = 3
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What following a program says of it: degree, majorant for inputs of size one, constants, backends.
+
+    degree and majorant hold for every intermediate tensor, the majorant in units of its grain; roundings
+    for the results. uninterpreted: the functions that were taken as arbitrary. plan: which operations they
+    took the place of, in order. asked: how many of their values were asked for, by how deep they are
+    nested. results: at the point where the program was followed.
+    """
+
+    degree: int
+    majorant: float
+    roundings: float
+    constants: list[Tensor]
+    operations: list[str]
+    backends: frozenset[str]
+    uninterpreted: frozenset[str] = frozenset()
+    plan: tuple[bool, ...] = ()
+    asked: Mapping[int, int] = field(default_factory=dict)
+    results: Tensors = field(default_factory=dict)
+
+    def magnitude(self) -> int:
+        """Return the largest integer range at which nothing can round."""
+        limit: float = (EXACT_BELOW / self.majorant) ** (1 / self.degree)
+        return int(limit * (1 - 1e-12))
+
+
+def analyse(program: Program, shapes: Shapes, seed: int, *, vjp: bool) -> Analysis:
+    """Follow a program twice on different integers; both must do the same to the same constants.
+
+    Functions that are no polynomials are taken as arbitrary ones.
+    """
+    first, second = (follow(program, shapes, seed + level, vjp=vjp, uninterpreted=True) for level in (0, 1))
+    same = first.operations == second.operations and len(first.constants) == len(second.constants)
+    if not same or not all(map(torch.equal, first.constants, second.constants)):
+        raise RefusedError("the program does something else on other inputs, or carries data out of torch")
+    return first
+
+
+def follow(
+    program: Program, shapes: Shapes, seed: int, *, vjp: bool, uninterpreted: bool = False
+) -> Analysis:
+    """Follow a program once on small integers, or raise :class:`RefusedError`.
+
+    uninterpreted: take functions that are no polynomials as arbitrary ones, and do not refuse them.
+    """
+    point = Point.of_integers(program, shapes, _FOLLOWED, seed, vjp=vjp)
+    functions = Uninterpreted(Oracle(_FOLLOWED, seed, Past()))
+    shadow = Shadow(RULES, replacement=functions if uninterpreted else None)
+    for name, tensor in point.tensors.items():
+        shadow.track(name, tensor, 1.0)
+    results = {name: result.detach() for name, result in point.evaluate(program, shadow).items()}
+    for result in results.values():
+        _demand_followed(shadow.see(result))
+    degree, largest = functions.bounds.highest_degree, functions.bounds.largest
+    return Analysis(
+        max(1, shadow.highest_degree, degree),
+        max(1.0, shadow.largest, largest),
+        max((shadow.see(result).roundings for result in results.values()), default=0.0),
+        shadow.constants,
+        shadow.operations,
+        frozenset(shadow.backends),
+        frozenset(functions.titles),
+        tuple(functions.plan),
+        dict(functions.bounds.asked),
+        {name: result.clone() for name, result in results.items()},
+    )
+
+
+def demand_same_outside(
+    program: Program, shapes: Shapes, seed: int, analysis: Analysis, *, vjp: bool
+) -> None:
+    """Refuse a program that computes something else where nothing follows it."""
+    point = Point.of_integers(program, shapes, _FOLLOWED, seed, vjp=vjp)
+    results = point.evaluate(program)
+    for name, result in analysis.results.items():
+        if name not in results or not torch.equal(results[name], result):
+            raise RefusedError("the program computes something else when it is followed than when it is not")
+
+
+def _demand_followed(result: Seen) -> None:
+    """Refuse a result that its shadow does not bound: something wrote it that torch knows nothing of."""
+    bound = result.terms * float(_FOLLOWED) ** result.degree.total
+    if bool(result.value.isneginf().any()):
+        raise RefusedError("a result is minus infinity")
+    if not bool((result.value.abs() <= bound).all()):
+        raise RefusedError("a result was never written, or written in a way that cannot be followed")

@@ -1,0 +1,84 @@
+"""What no analysis can follow: it ends in a refusal that names it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_flatten
+
+from harness.bench.proof.grain import FINEST, grain_of, grain_of_all
+
+
+class RefusedError(Exception):
+    """The program does something that the analysis has no exact rule for; the message names it."""
+
+
+class Escapes(TorchFunctionMode):
+    """Refuses calls that carry data out of torch, where no rule could follow it."""
+
+    _NAMES = frozenset(
+        {"numpy", "tolist", "item", "__array__", "data_ptr", "__dlpack__", "__float__", "__int__", "__bool__"}
+        | {"__index__", "__complex__", "untyped_storage", "storage", "__repr__", "__format__"}
+        | {"__deepcopy__", "__reduce_ex__"}
+    )
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        name = getattr(func, "__name__", "")
+        if name in self._NAMES:
+            raise RefusedError(f"Tensor.{name} carries data out of torch")
+        return func(*args, **(kwargs or {}))
+
+
+def edited(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
+    """Return the tensors that an operation writes into."""
+    named = dict(zip((argument.name for argument in func._schema.arguments), args, strict=False))
+    written = [
+        kwargs.get(argument.name, named.get(argument.name))
+        for argument in func._schema.arguments
+        if argument.alias_info is not None and argument.alias_info.is_write
+    ]
+    return [leaf for leaf in tree_flatten(written)[0] if isinstance(leaf, Tensor)]
+
+
+def demand_returned(
+    name: str, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], outputs: list[Tensor]
+) -> None:
+    """Refuse an operation that edits a tensor which it does not return."""
+    returned = set(map(key_of, outputs))
+    if any(key_of(tensor) not in returned for tensor in edited(func, args, kwargs)):
+        raise RefusedError(f"{name} edits a tensor that it does not return")
+
+
+def demand_kept(name: str, outputs: list[Tensor]) -> None:
+    """Refuse an operation on the data whose result is no tensor, or is one of another dtype."""
+    if not outputs:
+        raise RefusedError(f"{name} carries data out of torch")
+    for out in outputs:
+        if out.dtype != torch.float64:
+            raise RefusedError(f"{name} turns the data into {out.dtype}")
+
+
+def demand_grain(constant: Tensor) -> int:
+    """Return the grain of a constant, or refuse one that is too fine."""
+    grain = grain_of_all(constant)
+    if grain is None:
+        wrong = next(number for number in constant.flatten().tolist() if grain_of(number) is None)
+        raise RefusedError(f"a constant of the program is {wrong}, which is no multiple of 1/{2**FINEST}")
+    return grain
+
+
+def demand_coefficient(name: str, value: float) -> None:
+    """Refuse a coefficient that is too fine."""
+    if grain_of(value) is None:
+        raise RefusedError(f"{name} with the coefficient {value}, which is no multiple of 1/{2**FINEST}")
+
+
+def key_of(tensor: Tensor) -> int:
+    """Return what tells the memory of a tensor from any other."""
+    return int(tensor.untyped_storage()._cdata)

@@ -1,0 +1,119 @@
+"""Uninterpreted functions in a running program: an oracle answers in place of what is no polynomial."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_map
+
+from harness.bench.proof.bending import BENDING
+from harness.bench.proof.bounds import Bounds
+from harness.bench.proof.formula import Formula, Function
+from harness.bench.proof.oracle import Oracle
+from harness.bench.proof.refusal import RefusedError, edited
+from harness.bench.proof.shadow import Call, Effect
+from harness.bench.proof.smooth import POLYNOMIALS, SMOOTH
+
+FUNCTIONS: Mapping[str, Function] = {**BENDING, **SMOOTH}
+
+
+class Uninterpreted:
+    """Replaces operations of a program that a :class:`Shadow` follows.
+
+    plan: for every operation that may be replaced, in order, whether it was. titles: the functions that
+    were taken as arbitrary.
+    """
+
+    def __init__(self, oracle: Oracle) -> None:
+        self.bounds = Bounds()
+        self.plan: list[bool] = []
+        self.titles: set[str] = set()
+        self._oracle = oracle
+        self._replaced = False
+
+    def run(self, func: Any, given: tuple[Any, Any], seen: tuple[Any, Any]) -> Any:
+        """Run an operation on its arguments, or what takes its place."""
+        name = str(func.overloadpacket)
+        function = FUNCTIONS.get(name)
+        self._replaced = (
+            function is not None and "out" not in seen[1] and function.applies(self.bounds, seen[0])
+        )
+        if function is not None:
+            self.plan.append(self._replaced)
+            if self._replaced and function.title:
+                self.titles.add(function.title)
+        for tensor in edited(func, *given) if func._schema.is_mutable else ():
+            self.bounds.forget(tensor)
+        return perform(self._oracle, func, *given, replaced=self._replaced)
+
+    def bound(self, call: Call) -> Effect | None:
+        """Return what is known of the result of a replaced operation, or of a polynomial of such results."""
+        name = str(call.op.overloadpacket)
+        formula = FUNCTIONS[name].formula if self._replaced else POLYNOMIALS.get(name)
+        if formula is None:
+            return None
+        found = _evaluate(self.bounds, formula, call.args, call.kwargs)
+        outputs = [leaf for leaf in tree_flatten(call.result)[0] if isinstance(leaf, Tensor)]
+        self.bounds.note(outputs)
+        parts = [part for part in (found if isinstance(found, tuple) else (found,)) if part is not None]
+        terms = [part.terms.expand(out.shape) for part, out in zip(parts, outputs, strict=True)]
+        return Effect(terms, [part.degree for part in parts], 0.0)
+
+
+class Trial(TorchDispatchMode):
+    """Lets an oracle answer for the operations that were replaced when the program was followed."""
+
+    def __init__(self, oracle: Oracle, plan: Sequence[bool]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch annotates only part of itself
+        self._oracle = oracle
+        self._steps: Iterator[bool] = iter(plan)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        replaced = str(func.overloadpacket) in FUNCTIONS and self._step()
+        return perform(self._oracle, func, args, kwargs or {}, replaced=replaced)
+
+    def _step(self) -> bool:
+        step = next(self._steps, None)
+        if step is None:
+            raise RefusedError(_OTHERWISE)
+        return step
+
+    def demand_finished(self) -> None:
+        """Refuse a program that did less than when it was followed."""
+        if next(self._steps, None) is not None:
+            raise RefusedError(_OTHERWISE)
+
+
+_OTHERWISE = "the program calls other functions than when it was followed"
+
+
+def perform(
+    oracle: Oracle, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, replaced: bool
+) -> Any:
+    """Run an operation, or what takes its place."""
+    name, mutable = str(func.overloadpacket), func._schema.is_mutable
+    result = _evaluate(oracle, FUNCTIONS[name].formula, args, kwargs) if replaced else None
+    for tensor in edited(func, args, kwargs) if mutable else ():
+        oracle.forget(tensor)
+    if not replaced:
+        return func(*args, **kwargs)
+    result = args[0].copy_(result) if mutable else tree_map(lambda out: _laid_out(out, args[0]), result)
+    oracle.note([leaf for leaf in tree_flatten(result)[0] if isinstance(leaf, Tensor)])
+    return result
+
+
+def _laid_out(result: Any, like: Any) -> Any:
+    """Lay a result out as torch does for an elementwise operation: as its first argument is."""
+    if isinstance(result, Tensor) and isinstance(like, Tensor) and result.shape == like.shape:
+        return torch.empty_like(like, dtype=result.dtype).copy_(result)
+    return result
+
+
+def _evaluate(k: Oracle | Bounds, formula: Formula, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    return formula(k, *map(k.of, args), **{name: k.of(value) for name, value in kwargs.items()})
