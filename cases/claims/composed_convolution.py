@@ -345,8 +345,8 @@ class MultiscaleConvIsOneConvInside(Claim):
     )
     complete_shapes = (Dims(B=1, C=2, H=2, W=3, K=3, scales=2),)
     algebra = (
-        "y_n[i] = Σ_u K_n[u] · (x_n[i+u−r] + y_{n−1}[i+u−r]) unrolls to sums over paths of n−m+1 taps, of which "
-        "the first n−m read results of splits in the map; the last may read padding of x_m, which both read"
+        "y_n[i] = Σ_u K_n[u] · (x_n[i+u−r] + y_{n−1}[i+u−r]) unrolls to sums over paths of n−m+1 taps, of "
+        "which the first n−m read results of splits in the map; the last may read padding, and does in both"
     )
 
     def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
@@ -391,7 +391,7 @@ class MultiscaleConvIsOneConvInside(Claim):
         """
         i, stray, H, M = z3.Ints("i stray H M")
         return Lemma(
-            {"inside": within(z3, i, H - 2 * M, first=M), "strays": z3.And(-M <= stray, stray <= M)},
+            {"inside": within(z3, i, H - 2 * M, first=M), "strays": within(z3, stray, 2 * M + 1, first=-M)},
             within(z3, i + stray, H),
         )
 
