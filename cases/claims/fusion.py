@@ -97,6 +97,108 @@ class GateOnKernelIsGateOnOutput(Claim):
         return dcd_fusion.core(x, weight, gate, stride=stride_of(d)) + shift
 
 
+class FusedGateSqueezesTheInput(Claim):
+    """Channel fusion without Φ is a convolution whose output is scaled by what the mean of its input decides.
+
+    λ = excite·ReLU(squeeze·mean(x)), with neither biases nor a sigmoid; squeeze-and-excitation takes the mean
+    of the convolution's output. From the map to the output, branch included.
+    """
+
+    name = "fused-gate-squeezes-the-input"
+    operators = ("dcd_conv2d", "conv2d", "squeeze_excite")
+    source = f"{SOURCE}, figure 3; Hu et al. 2018, eq. (2) to (4)"
+    conditions = {
+        "input-squeezed": "the mean is that of the layer's input",
+        "no-sigmoid": "the gate is not bounded",
+        "own-image": "the gate of an image comes from its own mean",
+    }
+    # Maps whose numbers of positions have reciprocals that are exact in binary; as many outputs as inputs.
+    shapes = (
+        Dims(B=2, C=4, H=4, W=8, K=7, S=3),
+        Dims(B=3, C=4, H=1, W=4, K=3, S=2),
+        Dims(B=2, C=3, H=8, W=2, K=3, S=2, stride=2),
+        Dims(B=1, C=16, H=8, W=16, K=1, S=2),
+    )
+    complete_shapes = (Dims(B=1, C=2, H=1, W=2, K=1, S=1),)
+    corrects = "fused-gate-squeezes-the-input-as-stated"
+
+    def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
+        """Return the map, the kernel, and the two layers of the branch, with S hidden units."""
+        return {
+            "x": (d.B, d.C, d.H, d.W),
+            "weight": (d.C, d.C, d.K, d.K),
+            "squeeze": (d.S, d.C),
+            "excite": (d.C, d.S),
+        }
+
+    def left(self, d: Dims, x: Tensor, weight: Tensor, squeeze: Tensor, excite: Tensor) -> Tensor:
+        """Gate the kernel by the branch."""
+        return dcd_conv2d.module(x, weight, squeeze, excite, stride=stride_of(d))
+
+    def right(self, d: Dims, x: Tensor, weight: Tensor, squeeze: Tensor, excite: Tensor) -> Tensor:
+        """Scale the output by what the branch makes of the input."""
+        gate = torch.relu(x.mean((2, 3)) @ squeeze.t()) @ excite.t()
+        return squeeze_excite.core(conv2d.core(x, weight, stride=stride_of(d)), gate)
+
+    @mutant(drops="input-squeezed")
+    def output_squeezed(self, d: Dims, x: Tensor, weight: Tensor, squeeze: Tensor, excite: Tensor) -> Tensor:
+        """The mean is that of the convolution's output, as in squeeze-and-excitation."""
+        output = conv2d.core(x, weight, stride=stride_of(d))
+        gate = torch.relu(output.mean((2, 3)) @ squeeze.t()) @ excite.t()
+        return squeeze_excite.core(output, gate)
+
+    @mutant(drops="no-sigmoid")
+    def sigmoid_gate(self, d: Dims, x: Tensor, weight: Tensor, squeeze: Tensor, excite: Tensor) -> Tensor:
+        """The gate goes through a sigmoid, as in squeeze-and-excitation."""
+        gate = torch.relu(x.mean((2, 3)) @ squeeze.t()) @ excite.t()
+        return squeeze_excite.core(conv2d.core(x, weight, stride=stride_of(d)), torch.sigmoid(gate))
+
+    @mutant(drops="own-image")
+    def mean_of_another_image(
+        self, d: Dims, x: Tensor, weight: Tensor, squeeze: Tensor, excite: Tensor
+    ) -> Tensor:
+        """The mean is that of the next image of the batch."""
+        gate = torch.relu(x.mean((2, 3)) @ squeeze.t()) @ excite.t()
+        return squeeze_excite.core(conv2d.core(x, weight, stride=stride_of(d)), gate.roll(1, 0))
+
+    @mutant(sparse=True)
+    def last_tap_left_out(self, d: Dims, weight: Tensor, **rest: Tensor) -> Tensor:
+        """The last tap of the last kernel is missing."""
+        return self.right(d, weight=without_last(weight), **rest)
+
+    @equivalent("the mean passes through a 1×1 layer, so the layer may come before it")
+    def layer_before_the_mean(
+        self, d: Dims, x: Tensor, weight: Tensor, squeeze: Tensor, excite: Tensor
+    ) -> Tensor:
+        """The squeezing layer acts on the map, and its output is averaged."""
+        hidden = torch.relu(pointwise_conv2d.core(x, squeeze).mean((2, 3)))
+        return squeeze_excite.core(conv2d.core(x, weight, stride=stride_of(d)), hidden @ excite.t())
+
+
+class FusedGateAsStated(Claim):
+    """Channel fusion without Φ is a convolution followed by squeeze-and-excitation."""
+
+    name = "fused-gate-squeezes-the-input-as-stated"
+    expected = "refuted"
+    operators = ("dcd_conv2d", "conv2d", "squeeze_excite")
+    source = f"said where {SOURCE}, is introduced, of what is left of it without Φ"
+    shapes = FusedGateSqueezesTheInput.shapes
+
+    def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
+        """Return the map, the kernel, and the two layers of the branch, with S hidden units."""
+        return FusedGateSqueezesTheInput().variables(d)
+
+    def left(self, d: Dims, **given: Tensor) -> Tensor:
+        """Gate the kernel by the branch."""
+        return FusedGateSqueezesTheInput().left(d, **given)
+
+    def right(self, d: Dims, x: Tensor, weight: Tensor, squeeze: Tensor, excite: Tensor) -> Tensor:
+        """Squeeze and excite the output, without biases."""
+        output = conv2d.core(x, weight, stride=stride_of(d))
+        none = torch.zeros(d.S, dtype=x.dtype), torch.zeros(d.C, dtype=x.dtype)
+        return squeeze_excite.module(output, squeeze, none[0], excite, none[1])
+
+
 class Pointwise(Claim):
     """What the claims on 1×1 kernels receive: a map, W₀, Λ, Φ and the bases P and Q."""
 

@@ -63,6 +63,7 @@ class MixingKernelsIsMixingOutputs(Mixture):
         "per-image": "the outputs of an image are weighed by its own routing",
         "same-grid": "all experts have the same stride and the same padding",
         "biases-mixed": "the biases are mixed by the same weights as the kernels",
+        "activated-last": "an activation comes after the mixture, not before it",
     }
 
     def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
@@ -95,6 +96,12 @@ class MixingKernelsIsMixingOutputs(Mixture):
         """The outputs are mixed before the biases are added, and these have no weights."""
         mixed = self.right(d, routing=routing, bias=torch.zeros_like(bias), **rest)
         return mixed + bias.sum(0)[:, None, None]
+
+    @mutant(drops="activated-last")
+    def outputs_activated(self, d: Dims, x: Tensor, experts: Tensor, routing: Tensor, bias: Tensor) -> Tensor:
+        """The experts' outputs pass a ReLU before they are mixed."""
+        outputs = outputs_of_experts(d, x, experts) + bias[:, None, :, None, None]
+        return torch.einsum("be,ebohw->bohw", routing, torch.relu(outputs))
 
     @mutant()
     def weights_squared(self, d: Dims, routing: Tensor, **rest: Tensor) -> Tensor:

@@ -63,6 +63,70 @@ class OneExpertIsStaticConvolution(Mixture):
         return cond_conv2d.core(x, experts, routing, stride=stride_of(d))
 
 
+class InfiniteTemperatureIsMeanKernel(Mixture):
+    """At an infinite temperature a softmax mixture is the static convolution with the mean of its kernels.
+
+    The limit is stated at its end point, softmax((1/τ)·z) with 1/τ = 0: whatever the logits z of an image,
+    all weights are 1/E.
+    """
+
+    name = "infinite-temperature-is-mean-kernel"
+    kind = "limit"
+    operators = ("dynamic_conv2d", "conv2d")
+    source = (
+        "Chen et al. 2020, CVPR, arXiv 1912.03458, section 3, where a large temperature makes the attention "
+        "near uniform in the first epochs"
+    )
+    conditions = {
+        "no-coldness": "1/τ is zero",
+        "softmax": "the weights come from a softmax; sigmoids are all one half there",
+        "all-experts": "the mean is that of all experts",
+    }
+    # Numbers of experts whose reciprocals are exact in binary.
+    shapes = (
+        Dims(B=2, C=4, Co=6, H=3, W=4, K=5, G=2, E=4),
+        Dims(B=2, C=4, Co=6, H=2, W=5, K=3, G=2, E=8),
+        Dims(B=3, C=4, Co=6, H=7, W=6, K=3, G=2, E=2, stride=2),
+        Dims(B=1, C=64, Co=64, H=14, W=14, K=1, G=1, E=4),
+    )
+    complete_shapes = (Dims(B=1, C=2, Co=2, H=1, W=2, K=1, G=1, E=3),)
+
+    def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
+        """Return the map, the experts, and the logits of their routing."""
+        free = super().variables(d)
+        return {"x": free["x"], "experts": free["experts"], "logits": free["routing"]}
+
+    def left(self, d: Dims, x: Tensor, experts: Tensor, logits: Tensor) -> Tensor:
+        """Mix the experts, at the temperature's end."""
+        return dynamic_conv2d.core(x, experts, torch.softmax(0 * logits, 1), stride=stride_of(d))
+
+    def right(self, d: Dims, x: Tensor, experts: Tensor, **_: Tensor) -> Tensor:
+        """Convolve with the mean kernel."""
+        return conv2d.core(x, experts.mean(0), stride=stride_of(d))
+
+    @mutant(drops="no-coldness", side="left")
+    def finite_temperature(self, d: Dims, x: Tensor, experts: Tensor, logits: Tensor) -> Tensor:
+        """The temperature is one."""
+        return dynamic_conv2d.core(x, experts, torch.softmax(logits, 1), stride=stride_of(d))
+
+    @mutant(drops="softmax", side="left")
+    def sigmoid_routing(self, d: Dims, x: Tensor, experts: Tensor, logits: Tensor) -> Tensor:
+        """The weights are sigmoids."""
+        return dynamic_conv2d.core(x, experts, torch.sigmoid(0 * logits), stride=stride_of(d))
+
+    @mutant(drops="all-experts")
+    def last_expert_left_out(self, d: Dims, x: Tensor, experts: Tensor, **_: Tensor) -> Tensor:
+        """The last expert is not in the mean, but in its number."""
+        return conv2d.core(x, experts[:-1].sum(0) / d.E, stride=stride_of(d))
+
+    @equivalent(
+        "the mean of kernels is the mean of what they compute, a convolution being linear in its kernel"
+    )
+    def mean_of_outputs(self, d: Dims, x: Tensor, experts: Tensor, **_: Tensor) -> Tensor:
+        """The outputs of all experts are averaged."""
+        return outputs_of_experts(d, x, experts).mean(0)
+
+
 class Hull(Mixture):
     """What mixtures with positive weights have in common: no term of a weighed sum has the wrong sign."""
 
