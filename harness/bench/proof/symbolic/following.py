@@ -10,12 +10,13 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
-from harness.bench.proof.memory import Memory, MisreadError
-from harness.bench.proof.polynomials import NoFormError
 from harness.bench.proof.shadow import OVERWRITES, RefusedError, _demand_returned, _Escapes
 from harness.bench.proof.shadow import UNWRITTEN as ALLOCATIONS
-from harness.bench.proof.symbolic_rules import RULES, Call, Marked, Rule
-from harness.bench.proof.symbols import NO_NUMBER, UNDECIDED, UNWRITTEN, Symbols
+from harness.bench.proof.symbolic.memory import Memory, MisreadError
+from harness.bench.proof.symbolic.operation import Call, Marked, Rule
+from harness.bench.proof.symbolic.polynomials import NoFormError
+from harness.bench.proof.symbolic.rules import RULES
+from harness.bench.proof.symbolic.symbols import NO_NUMBER, UNDECIDED, UNWRITTEN, Symbols
 
 # New tensors of constants, whatever they are shaped like; their values are read from the program.
 _CONSTANTS = frozenset(
@@ -133,6 +134,7 @@ class Following(TorchDispatchMode):
     def _constants(self, tensor: Tensor) -> Tensor:
         if tensor.is_complex():
             return torch.full(tensor.shape, float(NO_NUMBER))
+        self._symbols.ring.spend(tensor.numel())
         numbers = [self._symbols.number(value) for value in tensor.detach().flatten().tolist()]
         return torch.tensor(numbers, dtype=torch.float64).reshape(tensor.shape)
 
@@ -140,7 +142,7 @@ class Following(TorchDispatchMode):
 def _applied(name: str, rule: Rule, call: Call) -> list[Tensor]:
     try:
         found = rule(call)
-    except (TypeError, ValueError, IndexError, KeyError, AttributeError, RuntimeError) as error:
+    except (TypeError, ValueError, LookupError, AttributeError, RuntimeError, ArithmeticError) as error:
         # A form of the operation that the rule was not written for.
         raise RefusedError(f"{name} is called in a form that has no rule ({error})") from error
     return [found] if isinstance(found, Tensor) else list(found)

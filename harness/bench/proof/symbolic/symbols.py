@@ -4,30 +4,30 @@ An atom is an element of an input, or a function of values: an exponential, the 
 largest of several values, a root, or a function of which nothing is known but its arguments. Every step to a
 normal form is an identity of real functions wherever what is divided by is not zero:
 
-- e^a is a product of powers of the exponentials of a basis (see :mod:`harness.bench.proof.exponents`);
-  sigmoid and tanh are quotients of exponentials;
+- e^a is a product of powers of the exponentials of a basis, as in
+  :mod:`harness.bench.proof.symbolic.exponents`; sigmoid and tanh are quotients of exponentials;
 - 1/p has the common factor of p's terms, which is a product of powers, taken out, then its rational content;
-- max(a, b + max(c, d)) = max(a, b + c, b + d), and the largest of values has one of them subtracted from all,
-  then their rational content taken out, so that relu, |·|, min and clamp of one argument share one atom.
+- for the largest of several values see :mod:`harness.bench.proof.symbolic.largest`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import reduce
 from typing import Literal
 
-from harness.bench.proof.exponents import Exponents
-from harness.bench.proof.polynomials import (
+from harness.bench.proof.symbolic.exponents import Exponents
+from harness.bench.proof.symbolic.polynomials import (
     UNIT,
     Monomial,
     NoFormError,
     Polynomial,
     Rational,
     Ring,
+    content,
+    sign,
     tidied,
 )
 
@@ -38,12 +38,9 @@ _WHY_NOT = {
     LEAST: "meets infinity",
     GREATEST: "meets infinity",
     UNWRITTEN: "reads memory that was never written",
-    UNDECIDED: "reads the place of a maximum, which depends on the data",
+    UNDECIDED: "reads what is not followed, such as the place of a maximum",
     NO_NUMBER: "meets what is no number",
 }
-# The largest of so many values at once.
-_MOST_RIVALS = 64
-
 Kind = Literal["variable", "exponential", "reciprocal", "largest", "root", "function"]
 
 
@@ -68,7 +65,7 @@ class Symbols:
     def __init__(self) -> None:
         self.ring = Ring()
         self.atoms: list[Atom] = []
-        self._atom_numbers: dict[Hashable, int] = {}
+        self._atom_numbers: dict[Atom, int] = {}
         self._values: list[Polynomial] = []
         self._numbers: dict[frozenset[tuple[int, Rational]], int] = {}
         self._constants: dict[Rational | float, int] = {}
@@ -107,8 +104,8 @@ class Symbols:
         return self.keep(tidied({UNIT: Fraction(constant)}))
 
     def variable(self, name: str) -> int:
-        """Return a new free number."""
-        return self._of_atom(self._atom(("variable", len(self.atoms)), "variable", name, ()))
+        """Return the free number of a name."""
+        return self.of_atom(self.atom("variable", (), name))
 
     def constant(self, value: int) -> Rational | None:
         """Return what a value is if it depends on no input, else None."""
@@ -182,7 +179,7 @@ class Symbols:
             return ONE
         powers, is_new = self._exponents.powers(exponent, len(self.atoms))
         if is_new:
-            self._atom(("exponential", value), "exponential", "", (value,))
+            self.atom("exponential", (value,))
         return self.keep({self.ring.number(powers): 1})
 
     def sigmoid(self, value: int) -> int:
@@ -201,11 +198,11 @@ class Symbols:
             raise NoFormError("divides by zero")
         outside = {self.ring.number(_inverted(self._common_factor(polynomial))): Fraction(1)}
         inside = self.ring.product(polynomial, outside)
-        factor = 1 / (_content(inside.values()) * _sign(inside))
+        factor = 1 / (content(inside.values()) * sign(inside))
         rest = self.keep(self.ring.combination([(factor, inside)]))
         result = self.ring.combination([(factor, outside)])
         if rest != ONE:
-            atom = self._atom(("reciprocal", rest), "reciprocal", "", (rest,))
+            atom = self.atom("reciprocal", (rest,))
             result = self.ring.product(result, {self.ring.number(((atom, 1),)): 1})
         return self.keep(self._without_reciprocals_below(result))
 
@@ -234,14 +231,14 @@ class Symbols:
         polynomial = self.polynomial(value)
         if not polynomial:
             return ZERO
-        content = _content(polynomial.values())
-        outside = Fraction(math.isqrt(content.numerator), math.isqrt(content.denominator))
-        if outside**2 != content:
+        factor = content(polynomial.values())
+        outside = Fraction(math.isqrt(factor.numerator), math.isqrt(factor.denominator))
+        if outside**2 != factor:
             outside = Fraction(1)
         inside = self.combination([(1 / outside**2, value)])
         if inside == ONE:
             return self.number(outside)
-        atom = self._atom(("root", inside), "root", "", (inside,))
+        atom = self.atom("root", (inside,))
         return self.keep(tidied({self.ring.number(((atom, 1),)): outside}))
 
     def tanh(self, value: int) -> int:
@@ -254,7 +251,7 @@ class Symbols:
         polynomial = self.polynomial(value)
         if not polynomial:
             return ZERO
-        if _sign(polynomial) > 0:
+        if sign(polynomial) > 0:
             return self._function("erf", value)
         return self.negative(self._function("erf", self.negative(value)))
 
@@ -263,83 +260,24 @@ class Symbols:
         polynomial = self.polynomial(value)
         if not polynomial:
             return self.number(Fraction(1, 2))
-        if _sign(polynomial) > 0:
+        if sign(polynomial) > 0:
             return self._function("Φ", value)
         return self.combination([(1, ONE), (-1, self._function("Φ", self.negative(value)))])
 
     def _function(self, name: str, value: int) -> int:
-        return self._of_atom(self._atom(("function", name, value), "function", name, (value,)))
+        return self.of_atom(self.atom("function", (value,), name))
 
-    def largest(self, values: Iterable[int]) -> int:
-        """Return the largest of several values."""
-        rivals = set(values)
-        if GREATEST in rivals:
-            return GREATEST
-        rivals = self._spread(rivals - {LEAST})
-        if not rivals:
-            return LEAST
-        first = reduce(self._leading, rivals)
-        gaps = [self.combination([(1, value), (-1, first)]) for value in sorted(rivals)]
-        content = _content(c for gap in gaps for c in self.polynomial(gap).values())
-        if not content:
-            return first
-        scaled = tuple(sorted(self.combination([(1 / content, gap)]) for gap in gaps))
-        atom = self._of_atom(self._atom(("largest", scaled), "largest", "", scaled))
-        return self.combination([(1, first), (content, atom)])
+    def atom(self, kind: Kind, arguments: tuple[int, ...], name: str = "") -> int:
+        """Return the number of the atom of a kind with these arguments."""
+        described = Atom(kind, name, arguments)
+        if described not in self._atom_numbers:
+            self._atom_numbers[described] = len(self.atoms)
+            self.atoms.append(described)
+        return self._atom_numbers[described]
 
-    def _spread(self, values: set[int]) -> set[int]:
-        """Replace r + c·max(s, t), for c above zero, by r + c·s and r + c·t."""
-        final, waiting = set[int](), list(values)
-        while waiting:
-            value = waiting.pop()
-            found = self._first_largest(self.polynomial(value))
-            if found is None:
-                final.add(value)
-            else:
-                monomial, factor, atom = found
-                own = self.keep({monomial: 1})
-                waiting += [
-                    self.combination([(1, value), (-factor, own), (factor, rival)])
-                    for rival in self.atoms[atom].arguments
-                ]
-            if len(final) + len(waiting) > _MOST_RIVALS:
-                raise NoFormError(f"takes the largest of more than {_MOST_RIVALS} values")
-        return final
-
-    def _first_largest(self, polynomial: Polynomial) -> tuple[int, Rational, int] | None:
-        for monomial, factor in polynomial.items():
-            factors = self.ring.monomials[monomial]
-            if factor > 0 and len(factors) == 1 and factors[0][1] == 1:
-                atom = factors[0][0]
-                if self.atoms[atom].kind == "largest":
-                    return monomial, factor, atom
-        return None
-
-    def _leading(self, first: int, second: int) -> int:
-        """Return the one that is ahead in an order that adding the same to both leaves as it is."""
-        difference = self.polynomial(self.combination([(1, first), (-1, second)]))
-        return first if not difference or _sign(difference) > 0 else second
-
-    def _atom(self, key: Hashable, kind: Kind, name: str, arguments: tuple[int, ...]) -> int:
-        found = self._atom_numbers.get(key)
-        if found is None:
-            found = self._atom_numbers[key] = len(self.atoms)
-            self.atoms.append(Atom(kind, name, arguments))
-        return found
-
-    def _of_atom(self, atom: int) -> int:
+    def of_atom(self, atom: int) -> int:
+        """Return the value of an atom."""
         return self.keep({self.ring.number(((atom, 1),)): 1})
-
-
-def _content(coefficients: Iterable[Rational]) -> Fraction:
-    """Return the largest number of which all are whole multiples."""
-    numbers = [Fraction(c) for c in coefficients]
-    return Fraction(math.gcd(*(c.numerator for c in numbers)), math.lcm(*(c.denominator for c in numbers)))
-
-
-def _sign(polynomial: Polynomial) -> int:
-    """Return the sign of the leading coefficient."""
-    return 1 if polynomial[max(polynomial)] > 0 else -1
 
 
 def _inverted(monomial: Monomial) -> Monomial:

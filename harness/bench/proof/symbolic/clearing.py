@@ -15,8 +15,8 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 
-from harness.bench.proof.polynomials import UNIT, Polynomial, Rational, tidied
-from harness.bench.proof.symbols import Symbols
+from harness.bench.proof.symbolic.polynomials import UNIT, Polynomial, Rational, tidied
+from harness.bench.proof.symbolic.symbols import Symbols
 
 # Polynomials by the power of the atom that they are multiplied with.
 Parts = dict[int, Polynomial]

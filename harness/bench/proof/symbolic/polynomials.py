@@ -7,6 +7,7 @@ took 3.1 µs with 60 atoms and 16 µs with 300, and want all atoms before the fi
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
@@ -33,7 +34,7 @@ class NoFormError(Exception):
 class Ring:
     """The monomials that occurred, and the arithmetic of polynomials in them.
 
-    ``work`` counts the products of terms so far, up to :data:`MOST_WORK`.
+    ``work`` counts products of terms, and whatever else takes as long, up to :data:`MOST_WORK`.
     """
 
     def __init__(self) -> None:
@@ -46,7 +47,7 @@ class Ring:
         """Return the number of a monomial."""
         found = self._numbers.get(monomial)
         if found is None:
-            self._spend(_NEW)
+            self.spend(_NEW)
             found = self._numbers[monomial] = len(self.monomials)
             self.monomials.append(monomial)
         return found
@@ -68,7 +69,7 @@ class Ring:
         """Return the sum of products of two polynomials each."""
         total: defaultdict[int, Rational] = defaultdict(int)
         for first, second in pairs:
-            self._spend(len(first) * len(second))
+            self.spend(len(first) * len(second))
             for left, factor in first.items():
                 row = self._known[left]
                 for right, coefficient in second.items():
@@ -83,7 +84,7 @@ class Ring:
         """Return the sum of polynomials, each with a factor."""
         total: defaultdict[int, Rational] = defaultdict(int)
         for factor, polynomial in terms:
-            self._spend(len(polynomial))
+            self.spend(len(polynomial))
             for monomial, coefficient in polynomial.items():
                 total[monomial] += factor * coefficient
         return tidied(total)
@@ -95,10 +96,11 @@ class Ring:
             result = self.product(result, base)
         return result
 
-    def _spend(self, work: int) -> None:
+    def spend(self, work: int) -> None:
+        """Count work, or raise :class:`NoFormError` where it becomes too much."""
         self.work += work
         if self.work > MOST_WORK:
-            raise NoFormError(f"comes after {MOST_WORK:,} products of terms: use a smaller shape")
+            raise NoFormError(f"comes after the work of {MOST_WORK:,} products of terms: use a smaller shape")
 
 
 def tidied(polynomial: Polynomial) -> Polynomial:
@@ -107,6 +109,17 @@ def tidied(polynomial: Polynomial) -> Polynomial:
     if len(whole) > MOST_TERMS:
         raise NoFormError(f"gives a polynomial of more than {MOST_TERMS:,} terms: use a smaller shape")
     return whole
+
+
+def content(coefficients: Iterable[Rational]) -> Fraction:
+    """Return the largest number of which all are whole multiples."""
+    numbers = [Fraction(c) for c in coefficients]
+    return Fraction(math.gcd(*(c.numerator for c in numbers)), math.lcm(*(c.denominator for c in numbers)))
+
+
+def sign(polynomial: Polynomial) -> int:
+    """Return the sign of the leading coefficient."""
+    return 1 if polynomial[max(polynomial)] > 0 else -1
 
 
 def _merged(first: Monomial, second: Monomial) -> Monomial:

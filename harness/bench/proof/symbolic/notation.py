@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from harness.bench.proof.polynomials import Polynomial, Rational
-from harness.bench.proof.symbols import Symbols
+from harness.bench.proof.symbolic.polynomials import Polynomial, Rational
+from harness.bench.proof.symbolic.symbols import Symbols
 
 # Terms that are written out, on the outside and in the arguments of functions.
 _SHOWN_TERMS, _SHOWN_INSIDE = 3, 2
 _DEEPEST = 2
+_LONGEST = 160
 
 
 def written(symbols: Symbols, value: int, depth: int = 0) -> str:
@@ -18,7 +19,8 @@ def written(symbols: Symbols, value: int, depth: int = 0) -> str:
     shown = dict(sorted(polynomial.items())[: _SHOWN_INSIDE if depth else _SHOWN_TERMS])
     text = _sum(symbols, shown, depth)
     more = len(polynomial) - len(shown)
-    return f"{text} + {more} more" if more else text
+    text = f"{text} + {more} more" if more else text
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
 def _sum(symbols: Symbols, polynomial: Polynomial, depth: int) -> str:

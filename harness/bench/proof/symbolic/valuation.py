@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-from harness.bench.proof.symbols import GREATEST, LEAST, Atom, Symbols
+from harness.bench.proof.symbolic.symbols import GREATEST, LEAST, Atom, Symbols
 
 
 def normal_distribution(x: float) -> float:

@@ -11,6 +11,7 @@ other inputs, must be what its symbols say. And a difference of forms refutes no
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -31,14 +32,14 @@ from harness.bench.proof.certificate import (
     _telling,
     first_difference,
 )
-from harness.bench.proof.clearing import vanishes
 from harness.bench.proof.complete import Complete
-from harness.bench.proof.following import Following
-from harness.bench.proof.notation import written
-from harness.bench.proof.polynomials import NoFormError
 from harness.bench.proof.shadow import RefusedError
-from harness.bench.proof.symbols import Symbols
-from harness.bench.proof.valuation import Valuation
+from harness.bench.proof.symbolic.clearing import vanishes
+from harness.bench.proof.symbolic.following import Following
+from harness.bench.proof.symbolic.notation import written
+from harness.bench.proof.symbolic.polynomials import NoFormError
+from harness.bench.proof.symbolic.symbols import Symbols
+from harness.bench.proof.symbolic.valuation import Valuation
 
 # How large the inputs are on which values are compared, and what float64 may be off there, in parts of the
 # largest value. A limit such as that of ReLU6 is reached by the last, where exponentials are steep.
@@ -46,6 +47,7 @@ _SCALES = ((1.0, 1e-9), (1.0, 1e-9), (4.0, 1e-6))
 # A program is followed on the first inputs; on the second its symbols are held against what it computes by
 # itself, in parts of the largest sum of absolute terms.
 _FOLLOWED, _CHECKED = 0, 1
+_MOST_FREE = 20_000
 
 Marks = Mapping[str, Tensor]
 
@@ -57,6 +59,10 @@ def certify_symbolically(left: Program, right: Program, shapes: Shapes, seed: in
     difference vanishes; ``refuted`` where the values of the two programs differ; otherwise ``refused``.
     """
     started = time.perf_counter()
+    free = sum(map(math.prod, shapes.values()))
+    if free > _MOST_FREE:
+        reason = f"The inputs have {free:,} elements, more than the {_MOST_FREE:,} that are followed."
+        return Complete("refused", "symbolic", reason=reason)
     proof = _Proof(shapes, seed)
     try:
         verdict = proof.compare(left, right)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from harness.bench.proof.polynomials import Monomial, Polynomial, Rational, tidied
+from harness.bench.proof.symbolic.polynomials import Monomial, Polynomial, Rational, tidied
 
 Vector = dict[int, Rational]
 
