@@ -245,20 +245,20 @@ class FirstSingularValuesHoldTheirShare(Claim):
 
     def left(
         self, d: Dims, W: Tensor, kept: Tensor, even: Tensor, even_kept: Tensor, **_: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Weigh the energy of what is kept against that of what is not, for both kinds of kernels."""
-        pairs = (kept, W - kept), (even_kept, even - even_kept)
-        first, second = ((d.C - d.L) * energy(d, near) - d.L * energy(d, far) for near, far in pairs)
-        return first, second
+    ) -> tuple[Tensor, ...]:
+        """Weigh the energy that is kept against that which is not; then both, where values are the same."""
+        near, far = (d.C - d.L) * energy(d, kept), d.L * energy(d, W - kept)
+        return near - far, (d.C - d.L) * energy(d, even_kept), d.L * energy(d, even - even_kept)
 
-    def right(self, d: Dims, U: Tensor, s: Tensor, **_: Tensor) -> tuple[Tensor, Tensor]:
+    def right(self, d: Dims, U: Tensor, s: Tensor, **_: Tensor) -> tuple[Tensor, ...]:
         """Add the differences of squares: none is negative, as every kept value is at least every other one.
 
-        Where the singular values are the same there are none, so that the share is r/n.
+        Where the singular values are the same, both energies are, so that the share is r/n.
         """
-        squares = s * s
+        squares, length = s * s, (U[:, 0] * U[:, 0]).sum(1)
         differences = (squares[:, : d.L, None] - squares[:, None, d.L :]).sum((1, 2))
-        return (U[:, 0] * U[:, 0]).sum(1) * differences, torch.zeros_like(differences)
+        same = d.L * (d.C - d.L) * length
+        return length * differences, same, same
 
     def lesser(self, d: Dims, **_: Tensor) -> Tensor:
         """Return the share in number."""
@@ -286,15 +286,15 @@ class FirstSingularValuesHoldTheirShare(Claim):
         return self.both(d, sheared(reflection(mirror)), falling(steps))
 
     @mutant(drops="all-counted", side="left")
-    def share_of_one_more(self, d: Dims, **given: Tensor) -> tuple[Tensor, Tensor]:
+    def share_of_one_more(self, d: Dims, **given: Tensor) -> tuple[Tensor, ...]:
         """The share is that of one more."""
         return self.left(d.replace(L=d.L + 1), **given)
 
     @mutant(sparse=True)
-    def one_kernel_left_out(self, d: Dims, **given: Tensor) -> tuple[Tensor, Tensor]:
+    def one_kernel_left_out(self, d: Dims, **given: Tensor) -> tuple[Tensor, ...]:
         """The differences of the last kernel are left out."""
-        first, second = self.right(d, **given)
-        return torch.cat([first[:-1], second[-1:]]), second
+        differences, *same = self.right(d, **given)
+        return torch.cat([differences[:-1], torch.zeros_like(differences[-1:])]), *same
 
 
 class FirstSingularValuesHoldTheirShareAsStated(Claim):
