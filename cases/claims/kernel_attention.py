@@ -44,7 +44,7 @@ class CondConvIsDcdDecomposition(Claim):
         Dims(B=2, C=3, Co=4, H=7, W=6, K=3, E=3, L=2, Lk=2),
         Dims(B=2, C=3, Co=5, H=2, W=5, K=3, E=4, L=3, Lk=1),
         Dims(B=3, C=4, Co=6, H=5, W=3, K=1, E=3, L=2, Lk=1),
-        Dims(B=1, C=16, Co=96, H=14, W=14, K=1, E=4, L=4, Lk=1),
+        Dims(B=1, C=16, Co=32, H=14, W=14, K=1, E=4, L=4, Lk=1),
     )
     complete_shapes = (Dims(B=1, C=1, Co=2, H=1, W=2, K=1, E=2, L=1, Lk=1),)
 
