@@ -360,12 +360,8 @@ class ConvIsNotScaleEquivariant(Claim):
     @mutant(side="left")
     def taps_spread(self, d: Dims, x: Tensor, weight: Tensor) -> Tensor:
         """The taps lie two apart, with zeros between them, where the map is enlarged."""
-        cells = (
-            weight[..., None, :, None]
-            * torch.tensor([1.0, 0.0], dtype=x.dtype).view(2, 1, 1)
-            @ (torch.tensor([[1.0, 0.0]], dtype=x.dtype))
-        )
-        spread = cells.reshape(d.Co, d.C, 2 * d.K, 2 * d.K)[..., :-1, :-1]
+        spread = weight.new_zeros(d.Co, d.C, 2 * d.K - 1, 2 * d.K - 1)
+        spread[..., ::2, ::2] = weight
         return conv2d.core(enlarged(x), spread)
 
     @mutant(side="given")
