@@ -14,6 +14,7 @@ from ..mlp import separable_mlp, spatial_mixing_mlp
 from ..workloads import MAPS
 from .index_sets import BlockedGroups, within
 from .self_attention import project
+from .window_attention import reordered, swap, turn
 
 VASWANI = "Vaswani et al. 2017, NeurIPS, arXiv 1706.03762"
 PVT = "Wang et al. 2021, ICCV, arXiv 2102.12122"
@@ -689,6 +690,269 @@ class SpatialReductionSeesTheWholeMapAsStated(Claim):
     def right(self, d: Dims, **given: Tensor) -> Tensor:
         """Attend to the cells of a map whose last rows and columns are others."""
         return SpatialReductionSeesTheWholeMap().right(d, **given)
+
+
+class SpatialReductionOfRatioOneEndToEnd(Claim):
+    """With R = 1 spatial-reduction attention is multi-head self-attention, softmax and projections included.
+
+    The released code leaves out the reduction and its layer norm for R = 1. Its layer for keys and values is
+    the second and third part of the layer for queries, keys and values.
+    """
+
+    name = "spatial-reduction-of-ratio-one-is-multi-head-attention"
+    operators = ("spatial_reduction_attention", "self_attention")
+    source = f"{PVT}, section 3.3, whose last stage has the ratio one; released code (whai362/PVT)"
+    conditions = {
+        "no-norm": "no layer norm comes before keys and values",
+        "key-before-value": "the layer for keys and values has those for keys first",
+        "same-heads": "both have the same heads",
+        "query-first": "queries are the first part of the layer",
+    }
+    shapes = (Dims(B=1, C=8, M=2, H=3, W=7), Dims(B=2, C=2, M=2, H=1, W=4))
+    complete_shapes = (Dims(B=1, C=2, M=2, H=1, W=2),)
+
+    def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
+        """Return the map and the layers."""
+        return {
+            "x": (d.B, d.C, d.H, d.W),
+            "query": (d.C, d.C),
+            "query_bias": (d.C,),
+            "key_value": (2 * d.C, d.C),
+            "key_value_bias": (2 * d.C,),
+            "proj": (d.C, d.C),
+            "proj_bias": (d.C,),
+        }
+
+    def left(self, d: Dims, **given: Tensor) -> Tensor:
+        """Compute spatial-reduction attention without a reduction."""
+        return spatial_reduction_attention.module(**given, heads=d.M)
+
+    def right(self, d: Dims, query: Tensor, key_value: Tensor, **rest: Tensor) -> Tensor:
+        """Compute self-attention with the layers put together."""
+        return attend(d, torch.cat([query, key_value]), **rest)
+
+    @mutant(drops="no-norm", side="left")
+    def centred(self, d: Dims, key_value: Tensor, **rest: Tensor) -> Tensor:
+        """Keys and values see the map less the mean of its channels, the linear half of a layer norm."""
+        mean = torch.ones(d.C, d.C, dtype=key_value.dtype) * (1 / d.C)
+        centre = torch.eye(d.C, dtype=key_value.dtype) - mean
+        return SpatialReductionOfRatioOneEndToEnd.left(self, d, key_value=key_value @ centre, **rest)
+
+    @mutant(drops="key-before-value")
+    def value_before_key(self, d: Dims, key_value: Tensor, key_value_bias: Tensor, **rest: Tensor) -> Tensor:
+        """Keys and values change places."""
+        swapped, biases = key_value.roll(d.C, 0), key_value_bias.roll(d.C, 0)
+        return self.right(d, key_value=swapped, key_value_bias=biases, **rest)
+
+    @mutant(drops="same-heads")
+    def head_per_channel(self, d: Dims, **given: Tensor) -> Tensor:
+        """Every channel is a head, with the scale of the others."""
+        scale: float = (d.C // d.M) ** -0.5
+        query, bias = scale * given["query"], scale * given["query_bias"]
+        return self.right(d.replace(M=d.C), **{**given, "query": query, "query_bias": bias})
+
+    @mutant(drops="query-first")
+    def query_last(self, d: Dims, query: Tensor, key_value: Tensor, **rest: Tensor) -> Tensor:
+        """Queries are taken for the last part."""
+        return attend(d, torch.cat([key_value, query]), **rest)
+
+    @mutant(sparse=True)
+    def bias_twice_at_one_position(self, d: Dims, proj_bias: Tensor, **rest: Tensor) -> Tensor:
+        """At the last position the last bias is added twice."""
+        output = self.right(d, proj_bias=proj_bias, **rest)
+        output[..., -1, -1] += proj_bias
+        return output
+
+
+class SelfAttentionIsPermutationEquivariant(Claim):
+    """Self-attention does not know where a position lies: it commutes with every permutation of positions.
+
+    Softmax and projections are included. Any permutation is made of two, which are checked here: the first
+    two positions change places, and all positions are turned. So without position terms it sees a set.
+    """
+
+    name = "self-attention-is-permutation-equivariant"
+    operators = ("self_attention",)
+    source = f"follows from {VASWANI}, eq. (1); its section 3.5 adds positional encodings for this reason"
+    conditions = {
+        "no-position-term": "nothing is added that depends on the place of a position",
+        "moved-back": "outputs are permuted in the same way",
+        "whole-pixels": "all channels of a position move together",
+    }
+    shapes = SpatialReductionOfRatioOneEndToEnd.shapes
+    complete_shapes = (Dims(B=1, C=1, M=1, H=1, W=3),)
+
+    def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
+        """Return the map, the layers, and what a place may add."""
+        return {
+            "x": (d.B, d.C, d.H, d.W),
+            "qkv": (3 * d.C, d.C),
+            "qkv_bias": (3 * d.C,),
+            "proj": (d.C, d.C),
+            "proj_bias": (d.C,),
+            "encoding": (d.C, d.H, d.W),
+        }
+
+    def given(self, d: Dims, *_: Any, **variables: Tensor) -> Mapping[str, Tensor]:
+        """Let places add nothing."""
+        return {**variables, "encoding": torch.zeros_like(variables["encoding"])}
+
+    def left(self, d: Dims, x: Tensor, encoding: Tensor, **layers: Tensor) -> Tensor:
+        """Permute positions in both ways, one after another along the batch, then attend."""
+        return self_attention.module(reordered(x, orders(d)) + encoding, **layers, heads=d.M)
+
+    def right(self, d: Dims, x: Tensor, encoding: Tensor, **layers: Tensor) -> Tensor:
+        """Attend, then permute positions."""
+        return reordered(self_attention.module(x + encoding, **layers, heads=d.M), orders(d))
+
+    @mutant(drops="no-position-term", side="given")
+    def with_an_encoding(self, d: Dims, **variables: Tensor) -> Mapping[str, Tensor]:
+        """Every place adds something of its own to the map."""
+        return variables
+
+    @mutant(drops="moved-back")
+    def outputs_stay(self, d: Dims, x: Tensor, encoding: Tensor, **layers: Tensor) -> Tensor:
+        """Outputs are not permuted."""
+        return self_attention.module(x + encoding, **layers, heads=d.M).repeat(2, 1, 1, 1)
+
+    @mutant(drops="moved-back", sparse=True)
+    def one_output_stays(self, d: Dims, x: Tensor, encoding: Tensor, **layers: Tensor) -> Tensor:
+        """The output at the last position stays there, in one of the ways."""
+        attended = self_attention.module(x + encoding, **layers, heads=d.M)
+        moved = reordered(attended, orders(d))
+        moved[d.B :, :, -1, -1] = attended[..., -1, -1]
+        return moved
+
+    @mutant(drops="whole-pixels", side="left")
+    def first_channel_stays(self, d: Dims, x: Tensor, encoding: Tensor, **layers: Tensor) -> Tensor:
+        """The first channel of the map is not permuted."""
+        permuted = torch.cat([x[:, :1].repeat(2, 1, 1, 1), reordered(x, orders(d))[:, 1:]], 1)
+        return self_attention.module(permuted + encoding, **layers, heads=d.M)
+
+
+class SpatialReductionIsALinearProjection(Claim):
+    """Without its layer norm the reduction of keys and values is a linear projection, of rank at most C·N/R².
+
+    Behind the norm it is not linear: LN(L·(x + y)) is not LN(L·x) + LN(L·y), whatever the norm's gain.
+    """
+
+    name = "spatial-reduction-is-a-linear-projection"
+    operators = ("spatial_reduction_attention",)
+    source = (
+        f"{PVT}, eq. (3), where W in Norm(Reshape(x, R)·W) “is a linear projection that reduces the "
+        "dimension of the input sequence to C_i”"
+    )
+    conditions = {
+        "no-norm": "no layer norm follows the reduction",
+        "no-bias": "the reduction has no bias",
+        "given-maps": "attention maps are held fixed",
+    }
+    shapes = tuple(Dims(B=2, C=4, M=2, H=H, W=W, R=R) for H, W, R in REDUCED_MAPS)
+    complete_shapes = (Dims(B=1, C=2, M=1, H=2, W=2, R=2),)
+    corrects = "spatial-reduction-is-a-linear-projection-as-stated"
+
+    def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
+        """Return the map, the reduction, and the attention maps."""
+        return {
+            "x": (d.B, d.C, d.H, d.W),
+            "reduce": (d.C, d.C, d.R, d.R),
+            "attention": (d.B, d.M, d.H * d.W, cells(d)),
+        }
+
+    def left(self, d: Dims, x: Tensor, reduce: Tensor, attention: Tensor) -> Tensor:
+        """Reduce, and attend to what is left."""
+        return spatial_reduction_attention.core(x, reduce, attention)
+
+    def right(self, d: Dims, x: Tensor, reduce: Tensor, attention: Tensor) -> Tensor:
+        """Multiply the whole map by one matrix, and attend to the result."""
+        return self.attended(d, self.projected(d, x, reduce), attention)
+
+    def projected(self, d: Dims, x: Tensor, reduce: Tensor) -> Tensor:
+        """Multiply the map, as one vector per image, by the matrix [C·cells, C·N]: [B, C, cells]."""
+        matrix = reduction_matrix(d, reduce).transpose(1, 2).reshape(d.C * cells(d), -1)
+        return (x.flatten(1) @ matrix.T).view(d.B, d.C, -1)
+
+    def attended(self, d: Dims, reduced: Tensor, attention: Tensor) -> Tensor:
+        """Attend to the cells."""
+        heads = reduced.view(d.B, d.M, d.C // d.M, -1)
+        return torch.einsum("bmpq,bmdq->bmdp", attention, heads).reshape(d.B, d.C, d.H, d.W)
+
+    @mutant(drops="no-norm")
+    def scaled_by_the_map(self, d: Dims, x: Tensor, reduce: Tensor, attention: Tensor) -> Tensor:
+        """A cell is scaled by what the map holds there, as a norm scales it, here by the sum of squares."""
+        reduced = self.projected(d, x, reduce)
+        return self.attended(d, reduced * (reduced * reduced).sum(1, keepdim=True), attention)
+
+    @mutant(drops="no-bias")
+    def bias_of_one(self, d: Dims, x: Tensor, reduce: Tensor, attention: Tensor) -> Tensor:
+        """One is added to all cells."""
+        return self.attended(d, self.projected(d, x, reduce) + 1, attention)
+
+    @mutant(drops="given-maps")
+    def maps_that_see_the_image(self, d: Dims, x: Tensor, reduce: Tensor, attention: Tensor) -> Tensor:
+        """A row of a map is scaled by the first channel of its position."""
+        return self.right(d, x, reduce, attention * x[:, :1].flatten(2)[..., None])
+
+    @mutant(sparse=True)
+    def one_weight_left_out(self, d: Dims, x: Tensor, reduce: Tensor, attention: Tensor) -> Tensor:
+        """The first position does not see the last cell."""
+        left_out = attention.clone()
+        left_out[:, :, 0, -1] = 0
+        return self.right(d, x, reduce, left_out)
+
+
+class SpatialReductionIsALinearProjectionAsStated(Claim):
+    """The reduction of keys and values is a linear projection of the map: SR(x + y) = SR(x) + SR(y).
+
+    What the paper calls so is the matrix before the layer norm.
+    """
+
+    name = "spatial-reduction-is-a-linear-projection-as-stated"
+    expected = "refuted"
+    operators = ("spatial_reduction_attention",)
+    source = (
+        f"read into {PVT}, eq. (3), where “a linear projection that reduces the dimension” is in the norm"
+    )
+    shapes = (Dims(B=2, C=4, M=1, H=4, W=6, R=2), Dims(B=1, C=4, M=1, H=3, W=5, R=3))
+    complete_shapes = (Dims(B=1, C=2, M=1, H=1, W=2, R=1),)
+
+    def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
+        """Return two maps, the reduction, and what the norm adds to the variance."""
+        shape = (d.B, d.C, d.H, d.W)
+        return {"x": shape, "y": shape, "reduce": (d.C, d.C, d.R, d.R), "eps": ()}
+
+    def left(self, d: Dims, x: Tensor, y: Tensor, **layer: Tensor) -> Tensor:
+        """Reduce and normalise the sum."""
+        return normed_cells(d, x + y, **layer)
+
+    def right(self, d: Dims, x: Tensor, y: Tensor, **layer: Tensor) -> Tensor:
+        """Add what is reduced and normalised."""
+        return normed_cells(d, x, **layer) + normed_cells(d, y, **layer)
+
+
+def attend(
+    d: Dims,
+    qkv: Tensor,
+    query_bias: Tensor,
+    key_value_bias: Tensor,
+    x: Tensor,
+    **last: Tensor,
+) -> Tensor:
+    """Compute self-attention with one layer for queries, keys and values, and biases in two parts."""
+    return self_attention.module(x, qkv, **last, qkv_bias=torch.cat([query_bias, key_value_bias]), heads=d.M)
+
+
+def orders(d: Dims) -> Tensor:
+    """Exchange the first two positions, and turn all of them: what every permutation is made of, [2, N]."""
+    return torch.tensor([swap(d.H * d.W), turn(d.H * d.W)])
+
+
+def normed_cells(d: Dims, x: Tensor, reduce: Tensor, eps: Tensor) -> Tensor:
+    """Reduce a map and normalise the channels of every cell: [B, C, H, W], the cells first, then zeros."""
+    attention = torch.eye(d.H * d.W, cells(d), dtype=x.dtype).expand(d.B, 1, -1, -1)
+    reduced = spatial_reduction_attention.core(x, reduce, attention)
+    centred = reduced - reduced.mean(1, keepdim=True)
+    return centred * (centred.square().mean(1, keepdim=True) + eps * eps).rsqrt()
 
 
 def ranks(matrices: Tensor) -> Tensor:

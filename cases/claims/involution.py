@@ -9,6 +9,7 @@ from torch import Tensor
 
 from harness import Claim, Dims, equivalent, mutant
 
+from ..attention import self_attention, sliding_attention2d
 from ..convolution import depthwise_conv2d as depthwise
 from ..convolution import shared_depthwise_conv2d as shared_depthwise
 from ..dynamic import dynamic_depthwise_conv2d as dynamic_depthwise
@@ -17,8 +18,10 @@ from ..involution import involution
 from ..workloads import MAPS
 from .index_sets import BlockedGroups, CentredTaps
 from .kernel_attention import with_corner
+from .self_attention import as_kernels, project
 
 LI = "Li et al. 2021, CVPR, arXiv 2103.06255"
+RAMACHANDRAN = "Ramachandran et al. 2019, NeurIPS, arXiv 1906.05909, eq. (2)"
 # The largest map first, so that an error at one position is seen where it is rare.
 SMALL = tuple(Dims(B=2, C=4, H=H, W=W, K=K) for H, W, K in reversed(MAPS[:4]))
 
@@ -304,7 +307,68 @@ class InvolutionOfOneKernelPerImageIsDynamicDepthwise(_OfOneKernel):
         return dynamic_depthwise.core(x, weight.repeat(1, d.C // d.G, 1, 1), stride=d.stride)
 
 
-class InvolutionPositionEncoding(Claim):
+class Translated(Claim):
+    """Two maps that are cut from one picture, the second beginning further down and to the right.
+
+    Subclasses give ``applied``, what an operator makes of a map. Outputs are laid over each other where they
+    stem from the same pixel, and ``compared`` is one where both windows lie inside both maps, zero elsewhere.
+    """
+
+    conditions = {
+        "interior": "the windows lie inside both maps, where no padding is read or masked",
+        "no-place": "neither map nor weights hold the place of a pixel in the map",
+        "matched": "outputs are compared where they stem from the same pixel",
+    }
+
+    def applied(self, d: Dims, x: Tensor, **layers: Tensor) -> Tensor:
+        """Apply the operator."""
+        raise NotImplementedError
+
+    def given(self, d: Dims, *_: Any, **variables: Tensor) -> Mapping[str, Tensor]:
+        """Compare outputs whose windows lie inside both maps."""
+        r, dtype = d.K // 2, variables["picture"].dtype
+        inner = torch.ones(d.H - d.down - 2 * r, d.W - d.right - 2 * r, dtype=dtype)
+        return {**variables, "compared": F.pad(inner, (r,) * 4)}
+
+    def left(self, d: Dims, picture: Tensor, compared: Tensor, **layers: Tensor) -> Tensor:
+        """Apply the operator to the first map."""
+        return compared * self.applied(d, picture[..., : d.H, : d.W], **layers)[..., d.down :, d.right :]
+
+    def right(self, d: Dims, picture: Tensor, compared: Tensor, **layers: Tensor) -> Tensor:
+        """Apply the operator to the second map."""
+        return compared * cut_off(d, self.applied(d, picture[..., d.down :, d.right :], **layers))
+
+    @mutant(drops="interior", side="given")
+    def border_compared(self, d: Dims, **variables: Tensor) -> Mapping[str, Tensor]:
+        """All outputs are compared that both maps have."""
+        every = torch.ones(d.H - d.down, d.W - d.right, dtype=variables["picture"].dtype)
+        return {**variables, "compared": every}
+
+    @mutant(drops="interior", sparse=True)
+    def border_compared_at_one_position(self, d: Dims, picture: Tensor, **rest: Tensor) -> Tensor:
+        """The first output that is compared, in one image, is that of a map that ends inside its window."""
+        kept = self.right(d, picture, **rest)
+        r = d.K // 2
+        ended = F.pad(picture[..., : d.down + 2 * r, :], (0, 0, 0, d.H - 2 * r))
+        kept[:1, :, r, r] = self.right(d, ended, **rest)[:1, :, r, r]
+        return kept
+
+    @mutant(drops="no-place")
+    def place_in_the_map(self, d: Dims, picture: Tensor, compared: Tensor, **layers: Tensor) -> Tensor:
+        """To every pixel the numbers of its row and column in the map are added, a position encoding."""
+        down, right = (torch.arange(size, dtype=picture.dtype) for size in (d.H, d.W))
+        encoded = picture[..., d.down :, d.right :] + down[:, None] + right
+        return compared * cut_off(d, self.applied(d, encoded, **layers))
+
+    @mutant(drops="matched")
+    def compared_at_the_same_place(
+        self, d: Dims, picture: Tensor, compared: Tensor, **layers: Tensor
+    ) -> Tensor:
+        """Outputs are compared at the same place of both maps, which shows other pixels."""
+        return compared * cut_off(d, self.applied(d, picture[..., : d.H, : d.W], **layers))
+
+
+class InvolutionPositionEncoding(Translated):
     """Involution is translation-equivariant: what it makes of a patch does not depend on where it lies.
 
     Two maps that are cut from one picture, the second beginning some rows further down and columns further
@@ -320,9 +384,8 @@ class InvolutionPositionEncoding(Claim):
         "generated involution kernel is ordered.”"
     )
     conditions = {
-        "interior": "the windows lie inside both maps, where no padding is read",
+        **Translated.conditions,
         "same-generator": "kernels are generated alike at all positions",
-        "matched": "outputs are compared where they stem from the same pixel",
         "stride-one": "every position is an output",
     }
     shapes = (
@@ -342,55 +405,34 @@ class InvolutionPositionEncoding(Claim):
             "span_bias": (taps,),
         }
 
-    def left(self, d: Dims, picture: Tensor, span: Tensor, span_bias: Tensor) -> Tensor:
-        """Involve the first map, and keep what lies inside both."""
-        return inside_first(d, involve(d, picture[..., : d.H, : d.W], span, span_bias))
-
-    def right(self, d: Dims, picture: Tensor, span: Tensor, span_bias: Tensor) -> Tensor:
-        """Involve the second map, and keep what lies inside both."""
-        return inside_second(d, involve(d, picture[..., d.down :, d.right :], span, span_bias))
-
-    @mutant(drops="interior", side="left")
-    def first_border_kept(self, d: Dims, picture: Tensor, span: Tensor, span_bias: Tensor) -> Tensor:
-        """Outputs are kept from the border of the second map on, where it reads its padding."""
-        whole = involve(d, picture[..., : d.H, : d.W], span, span_bias)
-        return whole[..., d.down :, d.right :]
-
-    @mutant(drops="interior", sparse=True)
-    def nothing_at_one_corner(self, d: Dims, picture: Tensor, span: Tensor, span_bias: Tensor) -> Tensor:
-        """At one position that is compared, one channel of one image is nothing."""
-        kept = self.right(d, picture, span, span_bias).clone()
-        kept[0, 0, 0, 0] = 0
-        return kept
+    def applied(self, d: Dims, x: Tensor, **layers: Tensor) -> Tensor:
+        """Involve the map."""
+        return involve(d, x, **layers)
 
     @mutant(drops="same-generator")
-    def kernels_that_know_their_row(
-        self, d: Dims, picture: Tensor, span: Tensor, span_bias: Tensor
+    def kernels_that_know_their_place(
+        self, d: Dims, picture: Tensor, compared: Tensor, span: Tensor, span_bias: Tensor
     ) -> Tensor:
-        """The number of its row is added to every tap of a kernel: a position encoding."""
+        """The numbers of its row and column are added to every tap of a kernel."""
         x = picture[..., d.down :, d.right :]
         kernel = torch.einsum("oc,bchw->bohw", span, x) + span_bias[:, None, None]
         encoded = kernel + torch.arange(d.H, dtype=x.dtype)[:, None] + torch.arange(d.W, dtype=x.dtype)
-        return inside_second(d, involution.core(x, encoded.reshape(d.B, d.G, d.K, d.K, d.H, d.W)))
-
-    @mutant(drops="matched")
-    def compared_at_the_same_place(self, d: Dims, picture: Tensor, span: Tensor, span_bias: Tensor) -> Tensor:
-        """Outputs are compared at the same place of both maps, which shows other pixels."""
-        return inside_first(d, involve(d, picture[..., d.down :, d.right :], span, span_bias))
+        outputs = involution.core(x, encoded.reshape(d.B, d.G, d.K, d.K, d.H, d.W))
+        return compared * cut_off(d, outputs)
 
     @mutant(drops="stride-one")
-    def every_other_position(self, d: Dims, picture: Tensor, span: Tensor, span_bias: Tensor) -> Tensor:
+    def every_other_position(self, d: Dims, picture: Tensor, compared: Tensor, **layers: Tensor) -> Tensor:
         """Outputs are those at even rows and columns of each map, each repeated over its cell."""
-        outputs = involve(d, picture[..., d.down :, d.right :], span, span_bias)[..., ::2, ::2]
+        outputs = involve(d, picture[..., d.down :, d.right :], **layers)[..., ::2, ::2]
         repeated = outputs.repeat_interleave(2, 2).repeat_interleave(2, 3)
-        return inside_second(d, repeated[..., : d.H, : d.W])
+        return compared * cut_off(d, repeated[..., : d.H, : d.W])
 
-    @equivalent("a shift of the padding moves nothing inside")
-    def map_with_a_wider_border(self, d: Dims, picture: Tensor, span: Tensor, span_bias: Tensor) -> Tensor:
+    @equivalent("what lies outside the map moves nothing inside")
+    def map_with_a_wider_border(self, d: Dims, picture: Tensor, compared: Tensor, **layers: Tensor) -> Tensor:
         """The second map is extended by repeating its border, and what that adds is cut off again."""
         wide = F.pad(picture[..., d.down :, d.right :], (1, 1, 1, 1), mode="replicate")
-        outputs = involve(d.replace(H=d.H + 2, W=d.W + 2), wide, span, span_bias)
-        return inside_second(d, outputs[..., 1:-1, 1:-1])
+        outputs = involve(d.replace(H=d.H + 2, W=d.W + 2), wide, **layers)
+        return compared * cut_off(d, outputs[..., 1:-1, 1:-1])
 
 
 class InvolutionPositionEncodingAsStated(Claim):
@@ -408,18 +450,23 @@ class InvolutionPositionEncodingAsStated(Claim):
         "encoded when kernels are generated (“在生成involution kernel时隐式地编码了pixel的位置信息”)"
     )
     shapes = InvolutionPositionEncoding.shapes
+    complete_shapes = InvolutionPositionEncoding.complete_shapes
 
     def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
         """Return the picture, and the layer that generates kernels."""
         return InvolutionPositionEncoding().variables(d)
 
-    def left(self, d: Dims, picture: Tensor, span: Tensor, span_bias: Tensor) -> Tensor:
-        """Involve a patch where the first map has it."""
-        return InvolutionPositionEncoding().left(d, picture, span, span_bias)
+    def given(self, d: Dims, *_: Any, **variables: Tensor) -> Mapping[str, Tensor]:
+        """Compare outputs whose windows lie inside both maps."""
+        return InvolutionPositionEncoding().given(d, **variables)
 
-    def right(self, d: Dims, picture: Tensor, span: Tensor, span_bias: Tensor) -> Tensor:
+    def left(self, d: Dims, **given: Tensor) -> Tensor:
+        """Involve a patch where the first map has it."""
+        return InvolutionPositionEncoding().left(d, **given)
+
+    def right(self, d: Dims, **given: Tensor) -> Tensor:
         """Involve the same patch where the second map has it."""
-        return InvolutionPositionEncoding().right(d, picture, span, span_bias)
+        return InvolutionPositionEncoding().right(d, **given)
 
 
 class PublishedInvolutionIsAffineInTheNeighbours(Claim):
@@ -492,6 +539,392 @@ class PublishedInvolutionIsAffineInTheNeighbours(Claim):
         return at_fixed(involve(d, with_fixed(fixed, a + b), **layer))
 
 
+class SlidingAttentionIsInvolutionEndToEnd(Claim):
+    """Sliding-window self-attention, softmax and projections included, is an involution between projections.
+
+    y = W_o·involution(W_v x) with a group per head, and the kernel of a position is the softmax of q·k/√D
+    over its window, from which neighbours outside the map are left out. What generates it sees the window,
+    not the position alone.
+    """
+
+    name = "sliding-attention-is-involution-end-to-end"
+    operators = ("sliding_attention2d", "involution")
+    source = (
+        f"{LI}, abstract: “we additionally demystify the recent popular self-attention operator and subsume "
+        f"it into our involution family”; {RAMACHANDRAN}"
+    )
+    conditions = {
+        "values-first": "W_v acts before the sum over the window",
+        "output-last": "W_o acts after it",
+        "masked": "neighbours outside the map take no part in the softmax",
+        "window-seen": "the kernel is generated from the keys of the whole window",
+        "softmax": "the weights of a window are the softmax of its logits",
+        "scaled": "logits are divided by √D",
+        "own-query": "a kernel is generated with the query of its own position",
+        "group-per-head": "every head has kernels of its own",
+        "not-flipped": "the kernel is applied as it stands, a correlation in the language of signals",
+    }
+    shapes = (Dims(B=1, C=8, M=2, H=3, W=7, K=3), Dims(B=2, C=2, M=2, H=1, W=4, K=5))
+    complete_shapes = (Dims(B=1, C=2, M=2, H=1, W=2, K=3),)
+
+    def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
+        """Return the map and the four projections."""
+        square = (d.C, d.C)
+        shape = (d.B, d.C, d.H, d.W)
+        return {"x": shape, "query": square, "key": square, "value": square, "proj": square}
+
+    def left(self, d: Dims, **given: Tensor) -> Tensor:
+        """Compute sliding-window attention."""
+        return sliding_attention2d.module(**given, heads=d.M, kernel=d.K)
+
+    def right(self, d: Dims, value: Tensor, proj: Tensor, **rest: Tensor) -> Tensor:
+        """Generate kernels, and involve the projected map."""
+        kernels = soft(d, logits_of(d, **rest))
+        return project(involution.core(project(rest["x"], value), kernels), proj)
+
+    @mutant(drops="values-first")
+    def values_projected_last(self, d: Dims, value: Tensor, proj: Tensor, **rest: Tensor) -> Tensor:
+        """W_v acts on the sums; with more than one head it mixes what heads have weighted differently."""
+        return project(involution.core(rest["x"], soft(d, logits_of(d, **rest))), proj @ value)
+
+    @mutant(drops="output-last")
+    def output_projected_first(self, d: Dims, value: Tensor, proj: Tensor, **rest: Tensor) -> Tensor:
+        """W_o acts on the values."""
+        return involution.core(project(rest["x"], proj @ value), soft(d, logits_of(d, **rest)))
+
+    @mutant(drops="masked")
+    def padded_keys(self, d: Dims, value: Tensor, proj: Tensor, **rest: Tensor) -> Tensor:
+        """Neighbours outside the map are zero keys, and take part."""
+        kernels = soft(d, logits_of(d, **rest), masked=False)
+        return project(involution.core(project(rest["x"], value), kernels), proj)
+
+    @mutant(drops="masked", sparse=True)
+    def padded_keys_at_one_position(self, d: Dims, **given: Tensor) -> Tensor:
+        """They take part at the last position alone."""
+        output = self.right(d, **given)
+        output[..., -1, -1] = self.padded_keys(d, **given)[..., -1, -1]
+        return output
+
+    @mutant(drops="window-seen")
+    def middle_key_only(self, d: Dims, value: Tensor, proj: Tensor, **rest: Tensor) -> Tensor:
+        """All logits of a window have the key of its middle, all that a generator sees of one position."""
+        logits = logits_of(d, **rest)
+        middle = logits[:, :, d.K**2 // 2, None].expand_as(logits)
+        return project(involution.core(project(rest["x"], value), soft(d, middle)), proj)
+
+    @mutant(drops="softmax")
+    def logits_as_weights(self, d: Dims, value: Tensor, proj: Tensor, **rest: Tensor) -> Tensor:
+        """The weights are the logits themselves."""
+        kernels = logits_of(d, **rest).view(d.B, d.M, d.K, d.K, d.H, d.W)
+        return project(involution.core(project(rest["x"], value), kernels), proj)
+
+    @mutant(drops="scaled")
+    def scale_left_out(self, d: Dims, query: Tensor, **rest: Tensor) -> Tensor:
+        """Logits are not divided."""
+        return self.right(d, query=2 * query, **rest)
+
+    @mutant(drops="own-query")
+    def query_of_a_neighbour(self, d: Dims, value: Tensor, proj: Tensor, **rest: Tensor) -> Tensor:
+        """A kernel is generated with the query of the left neighbour."""
+        x, query, key = rest["x"], rest["query"], rest["key"]
+        logits = neighbour_logits(d, project(x, query).roll(1, 3), project(x, key))
+        return project(involution.core(project(x, value), soft(d, logits)), proj)
+
+    @mutant(drops="group-per-head")
+    def one_group(self, d: Dims, value: Tensor, proj: Tensor, **rest: Tensor) -> Tensor:
+        """All channels take the kernels of the first head."""
+        kernels = soft(d, logits_of(d, **rest))[:, :1]
+        return project(involution.core(project(rest["x"], value), kernels), proj)
+
+    @mutant(drops="not-flipped")
+    def flipped_kernels(self, d: Dims, value: Tensor, proj: Tensor, **rest: Tensor) -> Tensor:
+        """The kernels are mirrored, as in the convolution of signals."""
+        kernels = soft(d, logits_of(d, **rest)).flip(2, 3)
+        return project(involution.core(project(rest["x"], value), kernels), proj)
+
+
+class LocalSelfAttentionWithBiasIsInvolution(Claim):
+    """Self-attention that a mask limits to K×K windows, with a bias by offset, is an involution.
+
+    The logits of position p and q are q_p·k_q/√D + b[m, offset], and −∞ where q lies outside the window of
+    p. As an involution of W_v x the kernel of p is the softmax of these logits over its window, in which the
+    bias is one number per head and tap, and neighbours outside the map have −∞. W_o follows.
+    """
+
+    name = "local-self-attention-with-bias-is-involution"
+    operators = ("self_attention", "involution")
+    source = f"{LI}, section on self-attention, which lists relative position terms; {RAMACHANDRAN}"
+    conditions = {
+        "values-first": "W_v acts before the sum over positions",
+        "masked": "neighbours outside the map take no part in the softmax",
+        "window": "positions outside the window take no part in the softmax",
+        "by-offset": "the bias of a tap is that of the offset of its neighbour",
+        "inside-softmax": "the bias is added to the logits, not to the weights",
+        "own-head": "every head has biases of its own",
+        "scaled": "the products of queries and keys are divided by √D, the bias is not",
+    }
+    shapes = (Dims(B=1, C=8, M=2, H=3, W=7, K=3), Dims(B=2, C=2, M=2, H=1, W=4, K=5))
+    complete_shapes = (Dims(B=1, C=2, M=2, H=1, W=2, K=3),)
+
+    def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
+        """Return the map, the four projections, and the biases of all taps."""
+        square = (d.C, d.C)
+        shape = (d.B, d.C, d.H, d.W)
+        layers = {"query": square, "key": square, "value": square, "proj": square}
+        return {"x": shape, **layers, "bias": (d.M, d.K, d.K)}
+
+    def left(
+        self, d: Dims, value: Tensor, proj: Tensor, bias: Tensor, mask: Tensor | None = None, **rest: Tensor
+    ) -> Tensor:
+        """Attend to the whole map, all but the window being masked."""
+        x, query, key = rest["x"], rest["query"], rest["key"]
+        logits = pair_logits(d, project(x, query), project(x, key))
+        apart, tap = taps_of_pairs(d)
+        biased = logits + bias.flatten(1)[:, tap]
+        attention = biased.masked_fill(apart if mask is None else mask, -torch.inf).softmax(-1)
+        return project(self_attention.core(project(x, value), attention), proj)
+
+    def right(self, d: Dims, value: Tensor, proj: Tensor, bias: Tensor, **rest: Tensor) -> Tensor:
+        """Generate kernels, and involve the projected map."""
+        kernels = soft(d, logits_of(d, **rest) + by_tap(bias))
+        return project(involution.core(project(rest["x"], value), kernels), proj)
+
+    @mutant(drops="values-first")
+    def values_projected_last(
+        self, d: Dims, value: Tensor, proj: Tensor, bias: Tensor, **rest: Tensor
+    ) -> Tensor:
+        """W_v acts on the sums; with more than one head it mixes what heads have weighted differently."""
+        kernels = soft(d, logits_of(d, **rest) + by_tap(bias))
+        return project(involution.core(rest["x"], kernels), proj @ value)
+
+    @mutant(drops="masked")
+    def padded_keys(self, d: Dims, value: Tensor, proj: Tensor, bias: Tensor, **rest: Tensor) -> Tensor:
+        """Neighbours outside the map are zero keys, and take part with their bias."""
+        kernels = soft(d, logits_of(d, **rest) + by_tap(bias), masked=False)
+        return project(involution.core(project(rest["x"], value), kernels), proj)
+
+    @mutant(drops="masked", sparse=True)
+    def padded_keys_at_one_position(self, d: Dims, **given: Tensor) -> Tensor:
+        """They take part at the last position alone."""
+        output = self.right(d, **given)
+        output[..., -1, -1] = self.padded_keys(d, **given)[..., -1, -1]
+        return output
+
+    @mutant(drops="window", side="left")
+    def whole_map(self, d: Dims, **given: Tensor) -> Tensor:
+        """Positions outside the window take part with the bias of the nearest tap."""
+        return LocalSelfAttentionWithBiasIsInvolution.left(
+            self, d, **given, mask=torch.zeros(d.H * d.W, d.H * d.W, dtype=torch.bool)
+        )
+
+    @mutant(drops="by-offset")
+    def mirrored_bias(self, d: Dims, bias: Tensor, **rest: Tensor) -> Tensor:
+        """The bias of a tap is that of the opposite offset."""
+        return self.right(d, bias=bias.flip(1, 2), **rest)
+
+    @mutant(drops="by-offset")
+    def transposed_bias(self, d: Dims, bias: Tensor, **rest: Tensor) -> Tensor:
+        """Rows and columns of the biases are exchanged."""
+        return self.right(d, bias=bias.mT, **rest)
+
+    @mutant(drops="inside-softmax")
+    def bias_on_weights(self, d: Dims, value: Tensor, proj: Tensor, bias: Tensor, **rest: Tensor) -> Tensor:
+        """The bias is added to the weights."""
+        kernels = soft(d, logits_of(d, **rest)) + bias[None, :, :, :, None, None]
+        return project(involution.core(project(rest["x"], value), kernels), proj)
+
+    @mutant(drops="own-head")
+    def bias_of_the_first_head(self, d: Dims, bias: Tensor, **rest: Tensor) -> Tensor:
+        """All heads have the biases of the first."""
+        return self.right(d, bias=bias[:1].expand_as(bias), **rest)
+
+    @mutant(drops="scaled")
+    def bias_scaled(self, d: Dims, bias: Tensor, **rest: Tensor) -> Tensor:
+        """The bias is divided as well."""
+        return self.right(d, bias=0.5 * bias, **rest)
+
+
+class SelfAttentionIsASpecialCaseOfInvolution(Claim):
+    """Self-attention, softmax and projections included, is an involution whose generator sees the whole map.
+
+    The kernel of a position is the softmax of its logits with all positions, laid out by offset on 2H−1 by
+    2W−1 taps. The generator that is published with involution sees the position alone, and cannot make it.
+    """
+
+    name = "self-attention-is-a-special-case-of-involution"
+    operators = ("self_attention", "involution")
+    source = (
+        f"{LI}, abstract: “we additionally demystify the recent popular self-attention operator and subsume "
+        "it into our involution family”, which is so for the operator"
+    )
+    conditions = {
+        "values-first": "W_v and its bias act before the sum over positions",
+        "map-seen": "the kernel is generated from the keys of the whole map",
+        "giving": "the softmax is over the positions that a kernel weighs",
+        "scaled": "logits are divided by √D",
+        "group-per-head": "every head has kernels of its own",
+    }
+    shapes = (Dims(B=1, C=8, M=2, H=3, W=7), Dims(B=2, C=2, M=2, H=1, W=4))
+    complete_shapes = (Dims(B=1, C=2, M=2, H=1, W=2),)
+    corrects = "self-attention-is-a-special-case-of-involution-as-stated"
+
+    def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
+        """Return the map and the layers."""
+        return {
+            "x": (d.B, d.C, d.H, d.W),
+            "qkv": (3 * d.C, d.C),
+            "qkv_bias": (3 * d.C,),
+            "proj": (d.C, d.C),
+            "proj_bias": (d.C,),
+        }
+
+    def left(self, d: Dims, **given: Tensor) -> Tensor:
+        """Compute self-attention."""
+        return self_attention.module(**given, heads=d.M)
+
+    def right(self, d: Dims, x: Tensor, qkv: Tensor, qkv_bias: Tensor, **last: Tensor) -> Tensor:
+        """Generate kernels, and involve the projected map."""
+        q, k, v = queries_keys_values(x, qkv, qkv_bias)
+        kernels = as_kernels(d, pair_logits(d, q, k).softmax(-1))
+        return output_layer(involution.core(v, kernels), **last)
+
+    @mutant(drops="values-first")
+    def values_projected_last(
+        self, d: Dims, x: Tensor, qkv: Tensor, qkv_bias: Tensor, **last: Tensor
+    ) -> Tensor:
+        """W_v and its bias act on the sums; with more than one head W_v mixes what heads have weighted."""
+        q, k, _ = queries_keys_values(x, qkv, qkv_bias)
+        sums = involution.core(x, as_kernels(d, pair_logits(d, q, k).softmax(-1)))
+        values = project(sums, qkv[2 * d.C :]) + qkv_bias[2 * d.C :, None, None]
+        return output_layer(values, **last)
+
+    @mutant(drops="map-seen")
+    def own_key_only(self, d: Dims, x: Tensor, qkv: Tensor, qkv_bias: Tensor, **last: Tensor) -> Tensor:
+        """All logits of a position have its own key, all that a generator sees of one position."""
+        q, k, v = queries_keys_values(x, qkv, qkv_bias)
+        logits = pair_logits(d, q, k)
+        own = logits.diagonal(dim1=2, dim2=3)[..., None].expand_as(logits)
+        return output_layer(involution.core(v, as_kernels(d, own.softmax(-1))), **last)
+
+    @mutant(drops="map-seen", sparse=True)
+    def own_key_at_one_position(self, d: Dims, **given: Tensor) -> Tensor:
+        """It is so at the last position alone."""
+        output = self.right(d, **given)
+        output[..., -1, -1] = self.own_key_only(d, **given)[..., -1, -1]
+        return output
+
+    @mutant(drops="giving")
+    def softmax_over_queries(
+        self, d: Dims, x: Tensor, qkv: Tensor, qkv_bias: Tensor, **last: Tensor
+    ) -> Tensor:
+        """The softmax is over the positions whose kernel weighs one."""
+        q, k, v = queries_keys_values(x, qkv, qkv_bias)
+        kernels = as_kernels(d, pair_logits(d, q, k).softmax(-2))
+        return output_layer(involution.core(v, kernels), **last)
+
+    @mutant(drops="scaled")
+    def scale_left_out(self, d: Dims, x: Tensor, qkv: Tensor, qkv_bias: Tensor, **last: Tensor) -> Tensor:
+        """Logits are not divided."""
+        q, k, v = queries_keys_values(x, qkv, qkv_bias)
+        kernels = as_kernels(d, pair_logits(d, 2 * q, k).softmax(-1))
+        return output_layer(involution.core(v, kernels), **last)
+
+    @mutant(drops="group-per-head")
+    def one_group(self, d: Dims, x: Tensor, qkv: Tensor, qkv_bias: Tensor, **last: Tensor) -> Tensor:
+        """All channels take the kernels of the first head."""
+        q, k, v = queries_keys_values(x, qkv, qkv_bias)
+        kernels = as_kernels(d, pair_logits(d, q, k).softmax(-1))[:, :1]
+        return output_layer(involution.core(v, kernels), **last)
+
+
+class SelfAttentionIsASpecialCaseOfInvolutionAsStated(Claim):
+    """Self-attention is a special case of involution as published, whose kernels see one pixel alone.
+
+    Then, with that pixel fixed, its output there would be affine in others: f(a + b) + f(0) = f(a) + f(b).
+    """
+
+    name = "self-attention-is-a-special-case-of-involution-as-stated"
+    expected = "refuted"
+    operators = ("self_attention",)
+    source = f"said where involution is introduced; {LI}, abstract, whose generator is that of eq. (6)"
+    shapes = SelfAttentionIsASpecialCaseOfInvolution.shapes
+
+    def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
+        """Return the fixed pixels, two choices of all others, and the layers."""
+        shape = (d.B, d.C, d.H, d.W)
+        layers = SelfAttentionIsASpecialCaseOfInvolution().variables(d)
+        return {**layers, "x": shape, "a": shape, "b": shape}
+
+    def left(self, d: Dims, x: Tensor, a: Tensor, b: Tensor, **layers: Tensor) -> Tensor:
+        """f(a + b) + f(0), at the fixed pixels."""
+        both, none = with_fixed(x, a + b), with_fixed(x, torch.zeros_like(a))
+        return at_fixed(attend(d, both, **layers) + attend(d, none, **layers))
+
+    def right(self, d: Dims, x: Tensor, a: Tensor, b: Tensor, **layers: Tensor) -> Tensor:
+        """f(a) + f(b), at the fixed pixels."""
+        first, second = with_fixed(x, a), with_fixed(x, b)
+        return at_fixed(attend(d, first, **layers) + attend(d, second, **layers))
+
+
+def attend(d: Dims, x: Tensor, **layers: Tensor) -> Tensor:
+    """Compute self-attention, projections included."""
+    return self_attention.module(x, **layers, heads=d.M)
+
+
+def queries_keys_values(x: Tensor, qkv: Tensor, qkv_bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Project a map [B, C, H, W] to queries, keys and values by one layer [3C, C]."""
+    q, k, v = (project(x, qkv) + qkv_bias[:, None, None]).chunk(3, 1)
+    return q, k, v
+
+
+def output_layer(x: Tensor, proj: Tensor, proj_bias: Tensor) -> Tensor:
+    """Apply the last layer."""
+    return project(x, proj) + proj_bias[:, None, None]
+
+
+def pair_logits(d: Dims, q: Tensor, k: Tensor) -> Tensor:
+    """Multiply queries and keys [B, C, H, W] of all pairs of positions, by heads: [B, M, N, N]."""
+    q, k = (part.reshape(d.B, d.M, d.C // d.M, -1) for part in (q, k))
+    scale: float = (d.C // d.M) ** -0.5
+    products: Tensor = q.mT @ k
+    return products * scale
+
+
+def neighbour_logits(d: Dims, q: Tensor, k: Tensor) -> Tensor:
+    """Multiply queries and the keys of their windows, zero outside the map, by heads: [B, M, K², H, W]."""
+    taps = F.unfold(k, (d.K, d.K), padding=d.K // 2).view(d.B, d.M, -1, d.K**2, d.H, d.W)
+    queries = q.view(d.B, d.M, -1, 1, d.H, d.W)
+    scale: float = (d.C // d.M) ** -0.5
+    return (queries * taps).sum(2) * scale
+
+
+def logits_of(d: Dims, x: Tensor, query: Tensor, key: Tensor) -> Tensor:
+    """Project a map, and multiply queries and the keys of their windows: [B, M, K², H, W]."""
+    return neighbour_logits(d, project(x, query), project(x, key))
+
+
+def soft(d: Dims, logits: Tensor, *, masked: bool = True) -> Tensor:
+    """Take the softmax over the window, masked outside the map: kernels [B, M, K, K, H, W]."""
+    outside = F.unfold(logits.new_ones(1, 1, d.H, d.W), (d.K, d.K), padding=d.K // 2) == 0
+    hidden = logits.masked_fill(outside.view(d.K**2, d.H, d.W), -torch.inf) if masked else logits
+    return hidden.softmax(2).view(d.B, d.M, d.K, d.K, d.H, d.W)
+
+
+def by_tap(bias: Tensor) -> Tensor:
+    """Read biases [M, K, K] as those of logits [B, M, K², H, W]."""
+    return bias.flatten(1)[:, :, None, None]
+
+
+def taps_of_pairs(d: Dims) -> tuple[Tensor, Tensor]:
+    """Tell which pairs of positions are no neighbours, and number the nearest tap of each, both [N, N]."""
+    rows, columns = ((torch.arange(size) - torch.arange(size)[:, None] + d.K // 2) for size in (d.H, d.W))
+    down, right = rows[:, None, :, None], columns[None, :, None, :]
+    near = down.ge(0) & down.lt(d.K) & right.ge(0) & right.lt(d.K)
+    taps = down.clamp(0, d.K - 1) * d.K + right.clamp(0, d.K - 1)
+    N = d.H * d.W
+    return near.logical_not().reshape(N, N), taps.reshape(N, N)
+
+
 def with_fixed(fixed: Tensor, others: Tensor) -> Tensor:
     """Take every other pixel of every other row from one map, and the rest from another."""
     mask = at_fixed(torch.ones_like(fixed))
@@ -515,13 +948,6 @@ def involve(d: Dims, x: Tensor, span: Tensor, span_bias: Tensor) -> Tensor:
     return involution.module(x, span, span_bias, groups=d.G, generator="linear")
 
 
-def inside_first(d: Dims, outputs: Tensor) -> Tensor:
-    """Keep the outputs of the first map whose windows lie inside both."""
-    r = d.K // 2
-    return outputs[..., d.down + r : d.H - r, d.right + r : d.W - r]
-
-
-def inside_second(d: Dims, outputs: Tensor) -> Tensor:
-    """Keep the outputs of the second map whose windows lie inside both."""
-    r = d.K // 2
-    return outputs[..., r : d.H - d.down - r, r : d.W - d.right - r]
+def cut_off(d: Dims, outputs: Tensor) -> Tensor:
+    """Cut off of the second map what the first does not have."""
+    return outputs[..., : d.H - d.down, : d.W - d.right]

@@ -13,6 +13,7 @@ from ..attention import outlook_attention
 from ..involution import involution
 from ..workloads import MAPS
 from .index_sets import BlockedGroups, RowOrder, within
+from .self_attention import project
 
 VOLO = "Yuan et al. 2021, arXiv 2106.13112"
 # The largest map first, so that an error at one position is seen where it is rare.
@@ -191,6 +192,124 @@ class OutlookAttentionIsInvolutionAsStated(Claim):
     def right(self, d: Dims, value: Tensor, attention: Tensor) -> Tensor:
         """Involve the map with the weights that every window has for its middle."""
         return involution.core(value, own_rows(d, attention))
+
+
+class OutlookAttentionIsInvolutionEndToEnd(Claim):
+    """Outlook attention, softmax and projections included, is an involution of 2K−1 by 2K−1 taps.
+
+    With a window at every position, y = W_o·involution(W_v x), and the kernel of a position is the sum over
+    the windows that hold it of its row of softmax(attend·x + bias) there. What generates it sees the middles
+    of those windows: the K×K positions around it, and not the position alone.
+    """
+
+    name = "outlook-attention-is-involution-end-to-end"
+    operators = ("outlook_attention", "involution")
+    source = f"follows from {VOLO}, eq. (3) to (5), and Li et al. 2021, CVPR, arXiv 2103.06255, eq. (4)"
+    conditions = {
+        "values-first": "W_v acts before the sum over a window",
+        "all-windows": "the weights of all windows that hold a position are added up",
+        "softmax-over-inputs": "the weights of every output of a window sum to one",
+        "padding-in-softmax": "taps outside the map take part in the softmax",
+        "scaled": "logits are divided by √D, biases included",
+        "own-middle": "the map of a window is made from the position that it lies around",
+        "group-per-head": "every head has kernels of its own",
+    }
+    shapes = (Dims(B=1, C=8, M=2, H=3, W=7, K=3), Dims(B=2, C=2, M=2, H=1, W=4, K=2))
+    complete_shapes = (Dims(B=1, C=1, M=1, H=1, W=2, K=2),)
+    algebra = OutlookAttentionIsInvolution.algebra
+
+    def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
+        """Return the map and the layers."""
+        weights = d.M * d.K**4
+        return {
+            "x": (d.B, d.C, d.H, d.W),
+            "value": (d.C, d.C),
+            "attend": (weights, d.C),
+            "attend_bias": (weights,),
+            "proj": (d.C, d.C),
+            "proj_bias": (d.C,),
+        }
+
+    def left(self, d: Dims, **given: Tensor) -> Tensor:
+        """Compute outlook attention."""
+        return outlook_attention.module(**given, heads=d.M, stride=1)
+
+    def right(self, d: Dims, x: Tensor, value: Tensor, attend: Tensor, **rest: Tensor) -> Tensor:
+        """Generate kernels, and involve the projected map."""
+        maps = maps_of(d, logits_of(d, x, attend, rest["attend_bias"]))
+        return self.output(involution.core(project(x, value), outlook_kernels(d, maps)), **rest)
+
+    def output(self, x: Tensor, proj: Tensor, proj_bias: Tensor, **_: Tensor) -> Tensor:
+        """Apply the last layer."""
+        return project(x, proj) + proj_bias[:, None, None]
+
+    @mutant(drops="values-first")
+    def values_projected_last(
+        self, d: Dims, x: Tensor, value: Tensor, attend: Tensor, **rest: Tensor
+    ) -> Tensor:
+        """W_v acts on the sums; with more than one head it mixes what heads have weighted differently."""
+        maps = maps_of(d, logits_of(d, x, attend, rest["attend_bias"]))
+        return self.output(project(involution.core(x, outlook_kernels(d, maps)), value), **rest)
+
+    @mutant(drops="all-windows")
+    def own_window_only(self, d: Dims, x: Tensor, value: Tensor, attend: Tensor, **rest: Tensor) -> Tensor:
+        """The kernel of a position is its row of the window around it."""
+        maps = maps_of(d, logits_of(d, x, attend, rest["attend_bias"]))
+        return self.output(involution.core(project(x, value), own_rows(d, maps)), **rest)
+
+    @mutant(drops="all-windows", sparse=True)
+    def own_window_only_at_one_position(self, d: Dims, **given: Tensor) -> Tensor:
+        """It is so at the last position alone."""
+        output = self.right(d, **given)
+        output[..., -1, -1] = self.own_window_only(d, **given)[..., -1, -1]
+        return output
+
+    @mutant(drops="softmax-over-inputs")
+    def softmax_over_outputs(
+        self, d: Dims, x: Tensor, value: Tensor, attend: Tensor, **rest: Tensor
+    ) -> Tensor:
+        """The weights of every input of a window sum to one."""
+        maps = maps_of(d, logits_of(d, x, attend, rest["attend_bias"]).mT).mT
+        return self.output(involution.core(project(x, value), outlook_kernels(d, maps)), **rest)
+
+    @mutant(drops="padding-in-softmax")
+    def padding_masked(self, d: Dims, x: Tensor, value: Tensor, attend: Tensor, **rest: Tensor) -> Tensor:
+        """Taps outside the map are left out of the softmax."""
+        logits = logits_of(d, x, attend, rest["attend_bias"])
+        ones = F.pad(x.new_ones(1, 1, d.H, d.W), (d.K // 2, (d.K - 1) // 2) * 2)
+        outside = F.unfold(ones, (d.K, d.K)).eq(0).mT[0, :, None]
+        maps = maps_of(d, logits.masked_fill(outside, -torch.inf))
+        return self.output(involution.core(project(x, value), outlook_kernels(d, maps)), **rest)
+
+    @mutant(drops="scaled")
+    def scale_left_out(self, d: Dims, attend: Tensor, attend_bias: Tensor, **rest: Tensor) -> Tensor:
+        """Logits are not divided."""
+        return self.right(d, attend=2 * attend, attend_bias=2 * attend_bias, **rest)
+
+    @mutant(drops="own-middle")
+    def map_of_a_neighbour(self, d: Dims, x: Tensor, value: Tensor, attend: Tensor, **rest: Tensor) -> Tensor:
+        """The map of a window is made from the left neighbour of its middle."""
+        maps = maps_of(d, logits_of(d, x.roll(1, 3), attend, rest["attend_bias"]))
+        return self.output(involution.core(project(x, value), outlook_kernels(d, maps)), **rest)
+
+    @mutant(drops="group-per-head")
+    def one_group(self, d: Dims, x: Tensor, value: Tensor, attend: Tensor, **rest: Tensor) -> Tensor:
+        """All channels take the kernels of the first head."""
+        maps = maps_of(d, logits_of(d, x, attend, rest["attend_bias"]))
+        kernels = outlook_kernels(d, maps)[:, :1]
+        return self.output(involution.core(project(x, value), kernels), **rest)
+
+
+def logits_of(d: Dims, x: Tensor, attend: Tensor, bias: Tensor) -> Tensor:
+    """Make the logits of all windows from the positions that they lie around: [B, M, N, K², K²]."""
+    scale: float = (d.C // d.M) ** -0.5
+    logits = (project(x, attend) + bias[:, None, None]) * scale
+    return logits.view(d.B, d.M, d.K**2, d.K**2, -1).permute(0, 1, 4, 2, 3)
+
+
+def maps_of(d: Dims, logits: Tensor) -> Tensor:
+    """Take the softmax over the inputs of a window."""
+    return logits.softmax(-1)
 
 
 class _WeightSums(Claim):
