@@ -13,6 +13,7 @@ from torch import Tensor
 
 from harness import Dims, mutant
 
+from ..activation import dynamic_relu_a, dynamic_relu_b, dynamic_relu_c, leaky_relu, prelu, relu
 from ..attention import (
     outlook_attention,
     self_attention,
@@ -127,7 +128,7 @@ class BatchIndependentAndDynamic(BatchIndependent):
         return self.compute(d, x, self.parameters(d, free), weights)
 
 
-def _independent(page: Any) -> type[BatchIndependent]:
+def _independent(page: Any, **particulars: float) -> type[BatchIndependent]:
     dynamic = page.operator.traits.dynamic != "static"
     made = ", its weights being made from it linearly" if dynamic else ""
     return claim_of(
@@ -135,7 +136,7 @@ def _independent(page: Any) -> type[BatchIndependent]:
         BatchIndependentAndDynamic if dynamic else BatchIndependent,
         "takes-images-one-by-one",
         f"of a batch is that of each of its images{made}.",
-        shapes=shapes_of(page.core)[:2],
+        shapes=tuple(d.replace(**particulars) for d in shapes_of(page.core)[:2]),
     )
 
 
@@ -155,16 +156,22 @@ DepthwiseConv2d = _independent(depthwise_conv2d)
 DynamicConv1d = _independent(dynamic_conv1d)
 DynamicConv2d = _independent(dynamic_conv2d)
 DynamicDepthwiseConv2d = _independent(dynamic_depthwise_conv2d)
+DynamicReluA = _independent(dynamic_relu_a)
+DynamicReluB = _independent(dynamic_relu_b)
+DynamicReluC = _independent(dynamic_relu_c)
 GatherExcite = _independent(gather_excite)
 InhomogeneousDepthwiseConv2d = _independent(inhomogeneous_depthwise_conv2d)
 Involution = _independent(involution)
+LeakyRelu = _independent(leaky_relu, slope=0.25)
 LightweightConv1d = _independent(lightweight_conv1d)
 LocallyConnected2d = _independent(locally_connected2d)
 Mlp = _independent(mlp)
 MultiscaleConv2d = _independent(multiscale_conv2d)
 OutlookAttention = _independent(outlook_attention)
 PointwiseConv2d = _independent(pointwise_conv2d)
+Prelu = _independent(prelu)
 PyramidConv2d = _independent(pyramid_conv2d)
+Relu = _independent(relu)
 SelfAttention = _independent(self_attention)
 SeparableConv2d = _independent(separable_conv2d)
 SeparableMlp = _independent(separable_mlp)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from harness import Dims, equivalent, mutant
 
+from ..activation import dynamic_relu_a, dynamic_relu_b, dynamic_relu_c
 from ..attention import (
     outlook_attention,
     self_attention,
@@ -227,6 +228,9 @@ DcdSparse = _not_additive(dcd_sparse)
 DynamicConv1d = _not_additive(dynamic_conv1d)
 DynamicConv2d = _not_additive(dynamic_conv2d)
 DynamicDepthwiseConv2d = _not_additive(dynamic_depthwise_conv2d)
+DynamicReluA = _not_additive_rectifier(dynamic_relu_a)
+DynamicReluB = _not_additive_rectifier(dynamic_relu_b)
+DynamicReluC = _not_additive_rectifier(dynamic_relu_c)
 GatherExcite = _not_additive(gather_excite)
 InhomogeneousDepthwiseConv2d = _not_additive(inhomogeneous_depthwise_conv2d)
 Involution = _not_additive(involution)

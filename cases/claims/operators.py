@@ -69,7 +69,8 @@ Stated = TypeVar("Stated", bound=ClaimOfOperator)
 
 def shapes_of(scope: Scope) -> tuple[Dims, ...]:
     """Return three adversarial shapes of a core with several images, the largest output first."""
-    several = [d for d in scope.proof_dims if d.B > 1]
+    # Every further piece of a rectifier nests one more maximum, and doubles the trials that are needed.
+    several = [d for d in scope.proof_dims if d.B > 1 and d.get("pieces", 1) <= 2]
     return tuple(sorted(several, key=lambda d: -torch.Size(scope.output(d)).numel())[:3])
 
 
