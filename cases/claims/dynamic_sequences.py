@@ -11,10 +11,11 @@ from harness import Claim, Dims, Lemma, lemma, mutant
 
 from ..attention import sliding_attention1d
 from ..convolution.depthwise_conv1d import taps_before
-from ..dynamic import dynamic_conv1d
+from ..dynamic import dynamic_conv1d, lightweight_conv1d
 from ..involution import involution
 from .index_sets import within
-from .sequences import ENDS, SEQUENCES, TINY
+from .sequence_kernels import inside
+from .sequences import ENDS, LIGHT, SEQUENCES, TINY
 
 DYNAMIC = (
     "Wu et al. 2019, ICLR, arXiv 1901.10430, abstract: “We predict separate convolution kernels based solely "
@@ -194,6 +195,286 @@ class DynamicConvIsInvolution(_DynamicConv):
         )
 
 
+class _GeneratedKernels(Claim):
+    """Dynamic convolution with its linear generator, ``left``, for weights that ``given`` makes."""
+
+    # Heads of four channels, 1/√4 being exact.
+    shapes: ClassVar[tuple[Dims, ...]] = (
+        Dims(B=2, C=8, M=2, T=11, K=5),
+        Dims(B=2, C=8, M=2, T=7, K=3, direction="causal"),
+        Dims(B=2, C=4, M=4, T=2, K=5),
+        Dims(B=3, C=4, M=1, T=4, K=5, direction="causal"),
+    )
+    complete_shapes: ClassVar[tuple[Dims, ...]] = (Dims(B=2, C=2, M=2, T=2, K=3),)
+
+    def left(self, d: Dims, x: Tensor, weight: Tensor, **_: Tensor) -> Tensor:
+        """Generate the kernels by a linear layer, normalise them, convolve."""
+        return dynamic_conv1d.module(x, weight, heads=d.M, before=taps_before(d))
+
+
+class DynamicConvIsAttentionToPositions(_GeneratedKernels):
+    """Dynamic convolution is sliding-window attention whose keys know the distance and no content.
+
+    Its logits are q_i·r_k with a query q_i = W_q x_i per head and a learned key r_k for the k-th place of the
+    window; the weights of its generator are the products r_k·W_q. They are not scaled by 1/√D, the values are
+    the sequence itself, and the places beyond its ends keep their keys. Queries of D ≥ K dimensions, or whole
+    positions as queries, give every generator; narrower ones those whose logits have rank D at most.
+    """
+
+    name = "dynamic-conv-is-attention-with-keys-of-positions"
+    operators = ("dynamic_conv1d", "sliding_attention1d")
+    source = f"{DYNAMIC}; compared with Vaswani et al. 2017, arXiv 1706.03762, section 3.2"
+    conditions: ClassVar[Mapping[str, str]] = {
+        "keys-of-positions": "a key depends on the distance alone, not on what stands there",
+        "not-scaled": "the logits are not divided by √D",
+        "all-places": "places beyond the ends take part in the softmax, and have the value zero",
+        "over-places": "the softmax is taken over the places of the window",
+        "bare-values": "the values are the sequence, without a projection",
+        "per-head": "every head has queries and keys of its own",
+    }
+
+    def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
+        """Return the sequence, the projection of its queries, and the keys of every head."""
+        return {"x": (d.B, d.C, d.T), "query": (d.C, d.C), "key": (d.M, d.K, d.C // d.M)}
+
+    def given(self, d: Dims, x: Tensor, query: Tensor, key: Tensor) -> Mapping[str, Tensor]:
+        """Multiply keys and queries into the weights of the generator."""
+        heads = query.reshape(d.M, -1, d.C)
+        weight = torch.einsum("mkd,mdc->mkc", key, heads).reshape(d.M * d.K, d.C)
+        return {"x": x, "query": query, "key": key, "weight": weight}
+
+    def right(self, d: Dims, x: Tensor, query: Tensor, key: Tensor, **_: Tensor) -> Tensor:
+        """Attend with queries to the keys of the places."""
+        return attend(d, x, self.logits(d, x, query, key))
+
+    def logits(self, d: Dims, x: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        """Compare queries [B, M, D, T] with keys [M, K, D]."""
+        queries = torch.einsum("oc,bct->bot", query, x).reshape(d.B, d.M, -1, d.T)
+        return torch.einsum("bmdt,mkd->bmkt", queries, key)
+
+    @mutant(drops="keys-of-positions")
+    def keys_of_content_too(self, d: Dims, x: Tensor, query: Tensor, key: Tensor, **_: Tensor) -> Tensor:
+        """What stands at the place is added to its key."""
+        queries = torch.einsum("oc,bct->bot", query, x).reshape(d.B, d.M, -1, d.T)
+        content = torch.einsum("bmdt,bmdtk->bmkt", queries, neighbours(d, x))
+        return attend(d, x, self.logits(d, x, query, key) + content)
+
+    @mutant(drops="not-scaled")
+    def logits_halved(self, d: Dims, x: Tensor, query: Tensor, key: Tensor, **_: Tensor) -> Tensor:
+        """The logits are divided by two, as a head of four channels would have it."""
+        return attend(d, x, self.logits(d, x, query, key) / 2)
+
+    @mutant(drops="all-places", side="left")
+    def places_beyond_the_ends_masked(self, d: Dims, x: Tensor, weight: Tensor, **_: Tensor) -> Tensor:
+        """Places beyond the ends take no part in the softmax."""
+        before = taps_before(d)
+        return dynamic_conv1d.module(x, weight, heads=d.M, before=before, border="renormalised")
+
+    @mutant(drops="over-places")
+    def softmax_over_positions(self, d: Dims, x: Tensor, query: Tensor, key: Tensor, **_: Tensor) -> Tensor:
+        """The softmax is taken over the positions that attend."""
+        weights = self.logits(d, x, query, key).softmax(3)
+        return sliding_attention1d.core(x, weights, before=taps_before(d))
+
+    @mutant(drops="bare-values")
+    def values_projected(self, d: Dims, x: Tensor, query: Tensor, key: Tensor, **_: Tensor) -> Tensor:
+        """The values are projected as the queries are."""
+        values = torch.einsum("oc,bct->bot", query, x)
+        weights = self.logits(d, x, query, key).softmax(2)
+        return sliding_attention1d.core(values, weights, before=taps_before(d))
+
+    @mutant(drops="per-head")
+    def keys_of_the_first_head(self, d: Dims, x: Tensor, query: Tensor, key: Tensor, **_: Tensor) -> Tensor:
+        """All heads have the keys of the first."""
+        return self.right(d, x, query, key[:1].expand_as(key))
+
+    @mutant(sparse=True)
+    def last_position_scaled(self, d: Dims, x: Tensor, query: Tensor, key: Tensor, **_: Tensor) -> Tensor:
+        """The logits of the last position of the last image are doubled."""
+        factors = torch.ones(d.B, 1, 1, d.T, dtype=x.dtype)
+        factors[-1, ..., -1] = 2
+        return attend(d, x, self.logits(d, x, query, key) * factors)
+
+
+class RenormalisedDynamicConvIsMaskedAttention(_GeneratedKernels):
+    """With places beyond the ends masked, dynamic convolution is attention as Longformer and Swin mask it.
+
+    The keys are those of the distance again, the queries whole positions.
+    """
+
+    name = "renormalised-dynamic-conv-is-masked-attention"
+    operators = ("dynamic_conv1d", "sliding_attention1d")
+    source = (
+        "github.com/facebookresearch/fairseq, fairseq/modules/dynamic_convolution.py, of renorm_padding: "
+        "“normalize the weight over valid positions like self-attention”"
+    )
+    conditions: ClassVar[Mapping[str, str]] = {
+        "masked": "places beyond the ends take no part in the softmax",
+        "over-places": "the softmax is taken over the places of the window",
+    }
+
+    def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
+        """Return the sequence and the weights of the generator."""
+        return {"x": (d.B, d.C, d.T), "weight": (d.M * d.K, d.C)}
+
+    def left(self, d: Dims, x: Tensor, weight: Tensor, **_: Tensor) -> Tensor:
+        """Generate the kernels, normalised over the taps inside, and convolve."""
+        before = taps_before(d)
+        return dynamic_conv1d.module(x, weight, heads=d.M, before=before, border="renormalised")
+
+    def right(self, d: Dims, x: Tensor, weight: Tensor) -> Tensor:
+        """Attend to the places inside the sequence."""
+        return attend(d, x, generated(d, x, weight).masked_fill(inside(d) == 0, -torch.inf))
+
+    @mutant(drops="masked")
+    def no_mask(self, d: Dims, x: Tensor, weight: Tensor) -> Tensor:
+        """Places beyond the ends keep their logits."""
+        return attend(d, x, generated(d, x, weight))
+
+    @mutant(drops="masked", sparse=True)
+    def no_mask_at_one_position(self, d: Dims, x: Tensor, weight: Tensor) -> Tensor:
+        """At one end of the last image places beyond it keep their logits."""
+        place = 0 if d.get("direction") == "causal" else d.T - 1
+        mask = (inside(d) == 0).expand(d.B, 1, -1, -1).clone()
+        mask[-1, ..., place] = False
+        return attend(d, x, generated(d, x, weight).masked_fill(mask, -torch.inf))
+
+    @mutant(drops="masked")
+    def zeros_in_place_of_logits(self, d: Dims, x: Tensor, weight: Tensor) -> Tensor:
+        """Places beyond the ends have the logit zero."""
+        return attend(d, x, generated(d, x, weight) * inside(d))
+
+    @mutant(drops="over-places")
+    def softmax_over_heads(self, d: Dims, x: Tensor, weight: Tensor) -> Tensor:
+        """The softmax is taken over the heads."""
+        weights = generated(d, x, weight).softmax(1) * inside(d)
+        return sliding_attention1d.core(x, weights, before=taps_before(d))
+
+
+class AttentionByDistanceIsLightConv(Claim):
+    """Sliding-window attention that has biases of distance and no queries is renormalised LightConv.
+
+    Its values and outputs are not projected. With queries of zero no content is compared, and the softmax of
+    the table of a head is its kernel, over the places inside the sequence.
+    """
+
+    name = "attention-by-distance-alone-is-renormalised-lightconv"
+    operators = ("sliding_attention1d", "lightweight_conv1d")
+    source = f"{LIGHT}; Liu et al. 2021, arXiv 2103.14030, eq. (4), for the table"
+    conditions: ClassVar[Mapping[str, str]] = {
+        "no-queries": "the queries are zero",
+        "bare-values": "values and outputs are not projected",
+        "renormalised": "taps beyond the ends take no part in LightConv's softmax",
+        "per-head": "every head has a table of its own",
+    }
+    shapes = _GeneratedKernels.shapes
+    complete_shapes = _GeneratedKernels.complete_shapes
+
+    def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
+        """Return the sequence, the projection of the keys, which nothing depends on, and the table."""
+        return {"x": (d.B, d.C, d.T), "key": (d.C, d.C), "table": (d.M, d.K)}
+
+    def left(self, d: Dims, x: Tensor, key: Tensor, table: Tensor) -> Tensor:
+        """Attend by the table alone."""
+        return self.attend_with(d, x, torch.zeros_like(key), key, torch.eye(d.C, dtype=x.dtype), table)
+
+    def right(self, d: Dims, x: Tensor, key: Tensor, table: Tensor) -> Tensor:
+        """Convolve with the softmax of the table over the taps inside."""
+        return lightweight_conv1d.module(x, table, before=taps_before(d), border="renormalised")
+
+    def attend_with(
+        self, d: Dims, x: Tensor, query: Tensor, key: Tensor, value: Tensor, table: Tensor
+    ) -> Tensor:
+        """Attend with these projections, and none of the outputs."""
+        window = {"heads": d.M, "kernel": d.K, "before": taps_before(d)}
+        proj = torch.eye(d.C, dtype=x.dtype)
+        return sliding_attention1d.module(x, query, key, value, proj, table, **window)
+
+    @mutant(drops="no-queries", side="left")
+    def one_query(self, d: Dims, x: Tensor, key: Tensor, table: Tensor) -> Tensor:
+        """The first channel is its own query."""
+        query = torch.zeros_like(key)
+        query = query + F.pad(torch.ones(1, 1, dtype=x.dtype), (0, d.C - 1, 0, d.C - 1))
+        return self.attend_with(d, x, query, key, torch.eye(d.C, dtype=x.dtype), table)
+
+    @mutant(drops="bare-values", side="left")
+    def values_projected(self, d: Dims, x: Tensor, key: Tensor, table: Tensor) -> Tensor:
+        """The values are projected as the keys are."""
+        return self.attend_with(d, x, torch.zeros_like(key), key, key, table)
+
+    @mutant(drops="renormalised")
+    def all_taps(self, d: Dims, x: Tensor, key: Tensor, table: Tensor) -> Tensor:
+        """Taps beyond the ends take part in LightConv's softmax, as they do by default."""
+        return lightweight_conv1d.module(x, table, before=taps_before(d))
+
+    @mutant(drops="renormalised", sparse=True)
+    def all_taps_at_one_position(self, d: Dims, x: Tensor, key: Tensor, table: Tensor) -> Tensor:
+        """At one end of the last image they do."""
+        output = self.right(d, x, key, table)
+        place = 0 if d.get("direction") == "causal" else d.T - 1
+        output[-1, :, place] = self.all_taps(d, x, key, table)[-1, :, place]
+        return output
+
+    @mutant(drops="per-head")
+    def table_of_the_first_head(self, d: Dims, x: Tensor, key: Tensor, table: Tensor) -> Tensor:
+        """All heads have the table of the first."""
+        return self.right(d, x, key, table[:1].expand_as(table))
+
+
+class DynamicConvIsInvolutionWithSoftmax(_GeneratedKernels):
+    """Dynamic convolution is involution of a map of one row with another generator.
+
+    It is a single linear layer without a bias, and a softmax over the taps follows it. Involution's own has
+    two layers with batch norm and ReLU between, and nothing after them.
+    """
+
+    name = "dynamic-conv-is-involution-with-a-softmax"
+    operators = ("dynamic_conv1d", "involution")
+    source = f"{DYNAMIC}; Li et al. 2021, CVPR, arXiv 2103.06255, eq. (4) and (6)"
+    conditions: ClassVar[Mapping[str, str]] = {
+        "softmax": "a softmax over the taps follows the generator",
+        "one-layer": "the generator is linear",
+        "its-own-position": "the generator reads the position that the kernel is for",
+        "group-per-head": "a head is a group",
+    }
+
+    def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
+        """Return the sequence and the weights of the generator."""
+        return {"x": (d.B, d.C, d.T), "weight": (d.M * d.K, d.C)}
+
+    def right(self, d: Dims, x: Tensor, weight: Tensor) -> Tensor:
+        """Generate the kernels, normalise them, involve the sequence as a map of one row."""
+        return involve(x, centred(d, generated(d, x, weight).softmax(2)))
+
+    @mutant(drops="softmax")
+    def no_softmax(self, d: Dims, x: Tensor, weight: Tensor) -> Tensor:
+        """The kernels are not normalised, as involution's are not."""
+        return involve(x, centred(d, generated(d, x, weight)))
+
+    @mutant(drops="one-layer")
+    def relu_after_the_layer(self, d: Dims, x: Tensor, weight: Tensor) -> Tensor:
+        """A ReLU follows the layer."""
+        return involve(x, centred(d, generated(d, x, weight).relu().softmax(2)))
+
+    @mutant(drops="its-own-position")
+    def generated_for_the_next(self, d: Dims, x: Tensor, weight: Tensor) -> Tensor:
+        """Every position has the kernels that the one before makes."""
+        return involve(x, centred(d, generated(d, x.roll(1, 2), weight).softmax(2)))
+
+    @mutant(drops="group-per-head")
+    def one_group(self, d: Dims, x: Tensor, weight: Tensor) -> Tensor:
+        """All channels take the kernels of the first head."""
+        return involve(x, centred(d, generated(d, x, weight).softmax(2)[:, :1]))
+
+    @mutant(drops="softmax", sparse=True)
+    def last_position_not_normalised(self, d: Dims, x: Tensor, weight: Tensor) -> Tensor:
+        """The kernels of the last position of the last image are not normalised."""
+        logits = generated(d, x, weight)
+        kernels = logits.softmax(2)
+        kernels[-1, ..., -1] = logits[-1, ..., -1]
+        return involve(x, centred(d, kernels))
+
+
 class DynamicConvWithoutSoftmaxIsLinearInvolution(Claim):
     """Without its softmax, dynamic convolution is involution with a linear generator and no bias.
 
@@ -296,6 +577,18 @@ def centred(d: Dims, kernel: Tensor, lacking: int = 0) -> Tensor:
 def generated(d: Dims, x: Tensor, weight: Tensor) -> Tensor:
     """Make logits [B, M, K, T] of every position by a linear layer [M·K, C]."""
     return torch.einsum("oc,bct->bot", weight, x).reshape(d.B, d.M, d.K, d.T)
+
+
+def attend(d: Dims, x: Tensor, logits: Tensor) -> Tensor:
+    """Attend to the window of every position by the softmax of logits [B, M, K, T] over its places."""
+    return sliding_attention1d.core(x, logits.softmax(2), before=taps_before(d))
+
+
+def neighbours(d: Dims, x: Tensor) -> Tensor:
+    """Gather what stands in the window of every position, head by head, [B, M, D, T, K]."""
+    before = taps_before(d)
+    windows = F.pad(x, (before, d.K - 1 - before)).unfold(2, d.K, 1)
+    return windows.reshape(d.B, d.M, -1, d.T, d.K)
 
 
 def in_row(d: Dims, weight: Tensor, other: Tensor, row: int) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 from harness import Claim, Dims, Lemma, equivalent, lemma, mutant
 
 from ..convolution import conv2d, depthwise_conv2d, pointwise_conv2d
-from ..dynamic import cond_conv2d, inhomogeneous_depthwise_conv2d
+from ..dynamic import cond_conv2d, dynamic_depthwise_conv2d, inhomogeneous_depthwise_conv2d
 from ..gates import gather_excite, squeeze_excite
 from ..workloads import MAPS
 from .index_sets import within
@@ -294,6 +294,138 @@ class GatedCellsAfterDepthwiseAreInhomogeneous(Claim):
         return gather_excite.core(convolved, gate)
 
 
+class _Squeezing(Claim):
+    """A claim of gates that the mean of a map decides, by two layers."""
+
+    # Maps of 2^n positions, whose mean is exact. The largest first.
+    shapes: ClassVar[tuple[Dims, ...]] = (
+        Dims(B=3, C=4, H=2, W=4, R=2, K=3),
+        Dims(B=2, C=3, H=4, W=1, R=1, K=3),
+        Dims(B=3, C=4, H=1, W=2, R=2, K=5),
+    )
+    complete_shapes: ClassVar[tuple[Dims, ...]] = (Dims(B=2, C=2, H=1, W=2, R=1, K=3),)
+
+    def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
+        """Return the maps and the layers of squeeze-and-excitation."""
+        hidden = d.C // d.R
+        layers = {"reduce": (hidden, d.C), "reduce_bias": (hidden,), "expand": (d.C, hidden)}
+        return {"x": (d.B, d.C, d.H, d.W), **layers, "expand_bias": (d.C,)}
+
+
+class SqueezeExciteAfterDepthwise(_Squeezing):
+    """Squeeze-and-excitation behind a depthwise convolution is a dynamic depthwise convolution.
+
+    Its kernels are σ(layers(mean(w ∗ x)))[c]·w[c]: what generates them reads the output of the static
+    convolution, not its input, as the generator of dynamic depthwise convolution does.
+    """
+
+    name = "squeeze-excite-after-depthwise-is-dynamic-depthwise"
+    operators = ("depthwise_conv2d", "squeeze_excite", "dynamic_depthwise_conv2d")
+    source = f"{LINEAR}; {SE}, section 3; Tan and Le 2019, arXiv 1905.11946, section 4, for the order"
+    conditions: ClassVar[Mapping[str, str]] = {
+        "squeezes-the-output": "the gates are made from the mean of what is convolved",
+        "sigmoid": "a sigmoid follows the layers",
+        "nothing-between": "no bias stands between the convolution and the gate",
+        "per-image": "an image's kernels are scaled by its own gates",
+    }
+
+    def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
+        """Return the maps, the static kernels, and the layers of squeeze-and-excitation."""
+        return {**super().variables(d), "weight": (d.C, d.K, d.K)}
+
+    def left(self, d: Dims, x: Tensor, weight: Tensor, **layers: Tensor) -> Tensor:
+        """Convolve; squeeze, excite, scale."""
+        return squeeze_excite.module(depthwise_conv2d.core(x, weight), **layers)
+
+    def right(self, d: Dims, x: Tensor, weight: Tensor, **layers: Tensor) -> Tensor:
+        """Convolve with kernels that the output of the static convolution scales."""
+        return self.scaled(x, weight, torch.sigmoid(said(depthwise_conv2d.core(x, weight), **layers)))
+
+    def scaled(self, x: Tensor, weight: Tensor, gate: Tensor) -> Tensor:
+        """Convolve with the kernels [C, K, K], scaled by a gate [B, C]."""
+        return dynamic_depthwise_conv2d.core(x, gate[:, :, None, None] * weight)
+
+    @mutant(drops="squeezes-the-output")
+    def squeezed_from_the_input(self, d: Dims, x: Tensor, weight: Tensor, **layers: Tensor) -> Tensor:
+        """The gates are made from the mean of the map before it is convolved."""
+        return self.scaled(x, weight, torch.sigmoid(said(x, **layers)))
+
+    @mutant(drops="sigmoid")
+    def no_sigmoid(self, d: Dims, x: Tensor, weight: Tensor, **layers: Tensor) -> Tensor:
+        """The layers say the gates themselves."""
+        return self.scaled(x, weight, said(depthwise_conv2d.core(x, weight), **layers))
+
+    @mutant(drops="nothing-between", side="left")
+    def bias_between(self, d: Dims, x: Tensor, weight: Tensor, **layers: Tensor) -> Tensor:
+        """One is added to the convolved map."""
+        return squeeze_excite.module(depthwise_conv2d.core(x, weight) + 1, **layers)
+
+    @mutant(drops="per-image")
+    def gates_of_another_image(self, d: Dims, x: Tensor, weight: Tensor, **layers: Tensor) -> Tensor:
+        """Every image takes the gates of the one before."""
+        gate = torch.sigmoid(said(depthwise_conv2d.core(x, weight), **layers))
+        return self.scaled(x, weight, gate.roll(1, 0))
+
+    @mutant(sparse=True)
+    def one_position_not_gated(self, d: Dims, x: Tensor, weight: Tensor, **layers: Tensor) -> Tensor:
+        """The last position of the last image is convolved and not gated."""
+        output = self.right(d, x, weight, **layers)
+        output[-1, :, -1, -1] = depthwise_conv2d.core(x, weight)[-1, :, -1, -1]
+        return output
+
+
+class SqueezeExciteIsGatherExciteWithLayers(_Squeezing):
+    """Squeeze-and-excitation is gather-excite over the whole map with two layers ahead of its sigmoid.
+
+    Without parameters, as GE-θ⁻, gather-excite gathers the same mean as squeeze-and-excitation, and scales by
+    its sigmoid.
+    """
+
+    name = "squeeze-excite-is-gather-excite-with-layers"
+    operators = ("squeeze_excite", "gather_excite")
+    source = f"{GE}, section 3; {SE}, eq. (2) to (4)"
+    conditions: ClassVar[Mapping[str, str]] = {
+        "layers-added": "the two layers of squeeze-and-excitation stand between mean and sigmoid",
+        "whole-map": "the mean is that of the whole map",
+        "same-reduction": "the layers are those of squeeze-and-excitation, with as many hidden units",
+    }
+
+    def left(self, d: Dims, x: Tensor, **layers: Tensor) -> tuple[Tensor, Tensor]:
+        """Squeeze and scale, with the layers; and gather and scale, without."""
+        return squeeze_excite.module(x, **layers), gather_excite.module(x)
+
+    def right(self, d: Dims, x: Tensor, **layers: Tensor) -> tuple[Tensor, Tensor]:
+        """Scale the only cell by what the layers say; and scale by the sigmoid of the mean."""
+        cell = torch.sigmoid(said(x, **layers))[:, :, None, None]
+        return gather_excite.core(x, cell), squeeze_excite.core(x, torch.sigmoid(x.mean((2, 3))))
+
+    @mutant(drops="layers-added", side="left")
+    def layers_left_out(self, d: Dims, x: Tensor, **layers: Tensor) -> tuple[Tensor, Tensor]:
+        """Gather-excite without parameters takes the place of squeeze-and-excitation."""
+        gathered = gather_excite.module(x)
+        return gathered, gathered
+
+    @mutant(drops="whole-map", side="left")
+    def two_cells(self, d: Dims, x: Tensor, **layers: Tensor) -> tuple[Tensor, Tensor]:
+        """The left and the right half of the map are gathered on their own."""
+        halves = x.reshape(d.B, d.C, d.H, 2, -1).mean((2, 4))
+        scaled = gather_excite.core(x, torch.sigmoid(halves)[:, :, None])
+        return squeeze_excite.module(x, **layers), scaled
+
+    @mutant(drops="same-reduction")
+    def one_hidden_unit_fewer(self, d: Dims, x: Tensor, **layers: Tensor) -> tuple[Tensor, Tensor]:
+        """The last hidden unit is left out."""
+        fewer = {name: part[:-1] for name, part in layers.items() if name.startswith("reduce")}
+        return self.right(d, x, **{**layers, **fewer, "expand": layers["expand"][:, :-1]})
+
+    @mutant(sparse=True)
+    def one_position_not_gated(self, d: Dims, x: Tensor, **layers: Tensor) -> tuple[Tensor, Tensor]:
+        """The last position of the last image is not gated."""
+        scaled, gathered = self.right(d, x, **layers)
+        scaled[-1, :, -1, -1] = x[-1, :, -1, -1]
+        return scaled, gathered
+
+
 def columns(weight: Tensor) -> Tensor:
     """Split a kernel [Co, C, K, K] into the C kernels [C, Co, C, K, K] that each read one channel."""
     return torch.diag_embed(weight.permute(0, 2, 3, 1), dim1=0, dim2=-1).permute(0, 1, 4, 2, 3)
@@ -307,3 +439,9 @@ def rows(weight: Tensor) -> Tensor:
 def nearest(size: int, cells: int) -> Tensor:
     """Return the cell of every position along an axis."""
     return torch.arange(size) * cells // size
+
+
+def said(x: Tensor, reduce: Tensor, reduce_bias: Tensor, expand: Tensor, expand_bias: Tensor) -> Tensor:
+    """Return what the layers of squeeze-and-excitation say of maps [B, C, H, W], ahead of its sigmoid."""
+    hidden = torch.relu(torch.einsum("oc,bc->bo", reduce, x.mean((2, 3))) + reduce_bias)
+    return torch.einsum("co,bo->bc", expand, hidden) + expand_bias

@@ -12,7 +12,8 @@ from harness import Claim, Dims, Lemma, lemma, mutant
 
 from ..convolution import depthwise_conv1d
 from ..convolution.depthwise_conv1d import taps_before
-from ..dynamic import dynamic_conv1d, lightweight_conv1d
+from ..dynamic import dynamic_conv1d, dynamic_conv2d, lightweight_conv1d
+from .dynamic_sequences import DYNAMIC
 from .index_sets import within
 from .sequences import ENDS, SEQUENCES
 
@@ -263,6 +264,215 @@ class DynamicConvPathsAgreeWithoutSoftmax(Claim):
         )
 
 
+class DynamicConvPathsAgree(Claim):
+    """fairseq's two paths of causal dynamic convolution are one function of sequences of at least K steps.
+
+    For T < K the path that gathers the taps leaves out the first K−T logits of every position, and normalises
+    what stays; the one that multiplies by a band normalises first. So a model that was trained by one and is
+    run by the other is another model on short sequences. Without a softmax they agree on these as well.
+    """
+
+    name = "dynamic-conv-paths-agree"
+    operators = ("dynamic_conv1d",)
+    source = f"{FAIRSEQ}/dynamic_convolution.py, whose two paths are read as formulas"
+    corrects = "dynamic-conv-paths-agree-as-stated"
+    conditions: ClassVar[Mapping[str, str]] = {
+        "long-enough": "the sequence has as many steps as the kernel has taps, or more",
+        "over-taps": "the softmax is taken over the taps of a head",
+        "anchored": "both are causal",
+    }
+    shapes = (
+        Dims(B=4, C=6, M=3, T=6, K=3),
+        Dims(B=2, C=4, M=2, T=3, K=3),
+        Dims(B=2, C=4, M=2, T=5, K=4),
+        Dims(B=1, C=16, M=4, T=16, K=7),
+    )
+    complete_shapes = (Dims(B=2, C=2, M=1, T=3, K=3),)
+
+    def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
+        """Return the sequence and the weights of the generator."""
+        return {"x": (d.B, d.C, d.T), "weight": (d.M * d.K, d.C)}
+
+    def left(self, d: Dims, x: Tensor, weight: Tensor) -> Tensor:
+        """Normalise all K taps, as the path of the band does."""
+        return dynamic_conv1d.module(x, weight, heads=d.M, before=d.K - 1)
+
+    def right(self, d: Dims, x: Tensor, weight: Tensor) -> Tensor:
+        """Normalise the last T taps if there are fewer steps, as the path that gathers them does."""
+        return gathered(x, self.logits(d, x, weight), 2)
+
+    def logits(self, d: Dims, x: Tensor, weight: Tensor) -> Tensor:
+        """Make the logits [B, M, K, T] of every position, of however many there are."""
+        return torch.einsum("oc,bct->bot", weight, x).reshape(d.B, d.M, d.K, -1)
+
+    @mutant(drops="long-enough", side="given")
+    def one_step_fewer_than_taps(self, d: Dims, x: Tensor, weight: Tensor) -> Mapping[str, Tensor]:
+        """The sequence has K−1 steps."""
+        return {"x": x[..., : d.K - 1], "weight": weight}
+
+    @mutant(drops="over-taps")
+    def softmax_over_heads(self, d: Dims, x: Tensor, weight: Tensor) -> Tensor:
+        """The softmax is taken over the heads."""
+        return gathered(x, self.logits(d, x, weight), 1)
+
+    @mutant(drops="anchored", side="left")
+    def centred(self, d: Dims, x: Tensor, weight: Tensor) -> Tensor:
+        """Half of the taps come before their position."""
+        return dynamic_conv1d.module(x, weight, heads=d.M, before=d.K // 2)
+
+    @mutant(sparse=True)
+    def last_position_narrowed(self, d: Dims, x: Tensor, weight: Tensor) -> Tensor:
+        """At the last position of the last image the first logit is left out."""
+        output, logits = self.right(d, x, weight), self.logits(d, x, weight)
+        narrowed = dynamic_conv1d.core(x, F.pad(logits[:, :, 1:].softmax(2), (0, 0, 1, 0)), before=d.K - 1)
+        output[-1, :, -1] = narrowed[-1, :, -1]
+        return output
+
+    @lemma
+    def nothing_is_left_out(self, z3: Any) -> Lemma:
+        """Of K logits the last min(K, T) stay, which is all of them from K steps on."""
+        kept, K, T = z3.Ints("kept K T")
+        return Lemma({"kept": kept == z3.If(T < K, T, K), "long enough": T >= K}, kept == K)
+
+    algebra = (
+        "softmax(a[K−min(K,T):]) = softmax(a) for T ≥ K; for T < K the left denominator has K−T terms more"
+    )
+
+
+class DynamicConvPathsAgreeAsStated(Claim):
+    """Whether fairseq's dynamic convolution unfolds its input or uses the matrix trick does not matter."""
+
+    name = "dynamic-conv-paths-agree-as-stated"
+    expected = "refuted"
+    operators = ("dynamic_conv1d",)
+    source = (
+        f"{FAIRSEQ}/dynamic_convolution.py, of unfold: “unfold the input or not. If not, we use the matrix "
+        "trick instead”"
+    )
+    shapes = (Dims(B=4, C=6, M=3, T=4, K=7), Dims(B=2, C=4, M=2, T=2, K=3))
+    complete_shapes = (Dims(B=2, C=2, M=1, T=2, K=3),)
+
+    def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
+        """Return the sequence and the weights of the generator."""
+        return {"x": (d.B, d.C, d.T), "weight": (d.M * d.K, d.C)}
+
+    def left(self, d: Dims, x: Tensor, weight: Tensor) -> Tensor:
+        """Take the path of the band."""
+        return DynamicConvPathsAgree().left(d, x, weight)
+
+    def right(self, d: Dims, x: Tensor, weight: Tensor) -> Tensor:
+        """Take the path that gathers the taps."""
+        return DynamicConvPathsAgree().right(d, x, weight)
+
+
+class _TwoDynamicConvolutions(Claim):
+    """The dynamic convolutions of Wu et al. and of Chen et al. with one linear generator."""
+
+    operators = ("dynamic_conv1d", "dynamic_conv2d")
+
+    def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
+        """Return the sequence and the weights of the generator."""
+        return {"x": (d.B, d.C, d.T), "weight": (d.K, d.C)}
+
+    def mixture(self, d: Dims, x: Tensor, routing: Tensor) -> Tensor:
+        """Mix K kernels, of which each is one tap of every channel, by a routing [B, K] per sequence.
+
+        The sequence is a map of one row, which the middle row of the kernels reads.
+        """
+        taps = torch.eye(d.K, dtype=x.dtype)[:, None, None, None]
+        experts = F.pad(taps, (0, 0, d.K // 2, d.K // 2)).expand(-1, d.C, -1, -1, -1)
+        return dynamic_conv2d.core(x.unsqueeze(2), experts, routing).squeeze(2)
+
+
+class DynamicConvOfThePooledSequence(_TwoDynamicConvolutions):
+    """Wu's dynamic convolution is Chen's where all positions have the same kernel, and then only.
+
+    Chen's mixes a few static kernels by one attention for a whole image. Wu's with a kernel that does not
+    depend on the position, such as one that is generated from the mean of the sequence, is the mixture of K
+    kernels of one tap, weighed by it. With the generator of Wu, which reads each position, that is so for
+    sequences of one step and for those that do not change.
+    """
+
+    name = "wus-dynamic-convolution-is-chens"
+    source = f"{DYNAMIC}; Chen et al. 2020, CVPR, arXiv 1912.03458, eq. (1)"
+    corrects = "wus-dynamic-convolution-is-chens-as-stated"
+    conditions: ClassVar[Mapping[str, str]] = {
+        "pooled": "one kernel is generated for all positions, from the mean of the sequence",
+        "one-head": "one softmax gives the weights of all kernels",
+        "tap-by-tap": "kernel k is tap k of every channel",
+        "per-sequence": "every sequence has a kernel of its own",
+    }
+    # 2^n steps, whose mean is exact.
+    shapes = (
+        Dims(B=3, C=4, M=1, T=8, K=5),
+        Dims(B=2, C=3, M=1, T=4, K=3),
+        Dims(B=2, C=2, M=1, T=2, K=5),
+        Dims(B=1, C=16, M=1, T=16, K=7),
+    )
+    complete_shapes = (Dims(B=2, C=2, M=1, T=2, K=3),)
+
+    def left(self, d: Dims, x: Tensor, weight: Tensor) -> Tensor:
+        """Convolve all positions with the kernel that the mean of the sequence has."""
+        kernel = pooled(x, weight).softmax(1)
+        return dynamic_conv1d.core(x, at_all_positions(d, kernel), before=d.K // 2)
+
+    def right(self, d: Dims, x: Tensor, weight: Tensor) -> Tensor:
+        """Mix the taps by the attention that the mean of the sequence has."""
+        return self.mixture(d, x, pooled(x, weight).softmax(1))
+
+    @mutant(drops="pooled", side="left")
+    def a_kernel_for_every_position(self, d: Dims, x: Tensor, weight: Tensor) -> Tensor:
+        """Every position has the kernel that it generates."""
+        return dynamic_conv1d.module(x, weight, heads=1, before=d.K // 2)
+
+    @mutant(drops="one-head", side="left")
+    def a_second_head(self, d: Dims, x: Tensor, weight: Tensor) -> Tensor:
+        """The last channels have a head whose weights are those of the first in reverse order."""
+        own, other = x.split([d.C - d.C // 2, d.C // 2], 1)
+        kernel = at_all_positions(d, pooled(x, weight).softmax(1))
+        first = dynamic_conv1d.core(own, kernel, before=d.K // 2)
+        return torch.cat([first, dynamic_conv1d.core(other, kernel.flip(2), before=d.K // 2)], 1)
+
+    @mutant(drops="tap-by-tap")
+    def kernels_in_another_order(self, d: Dims, x: Tensor, weight: Tensor) -> Tensor:
+        """Kernel k is tap K−1−k."""
+        return self.mixture(d, x, pooled(x, weight).softmax(1).flip(1))
+
+    @mutant(drops="per-sequence")
+    def attention_of_another_sequence(self, d: Dims, x: Tensor, weight: Tensor) -> Tensor:
+        """Every sequence has the attention of the one before."""
+        return self.mixture(d, x, pooled(x, weight).softmax(1).roll(1, 0))
+
+    @mutant(sparse=True)
+    def one_position_on_its_own(self, d: Dims, x: Tensor, weight: Tensor) -> Tensor:
+        """The last position of the last image has the kernel that it generates."""
+        output = self.right(d, x, weight)
+        alone = dynamic_conv1d.module(x, weight, heads=1, before=d.K // 2)
+        output[-1, :, -1] = alone[-1, :, -1]
+        return output
+
+
+class DynamicConvIsDynamicConvAsStated(_TwoDynamicConvolutions):
+    """The dynamic convolution of sequences mixes kernels by attention, as that of images does.
+
+    Both have a linear generator, one on every position and one on their mean, and a softmax after it.
+    """
+
+    name = "wus-dynamic-convolution-is-chens-as-stated"
+    expected = "refuted"
+    source = "said where both are called dynamic convolution and are listed as attention over kernels"
+    shapes = DynamicConvOfThePooledSequence.shapes
+    complete_shapes = DynamicConvOfThePooledSequence.complete_shapes
+
+    def left(self, d: Dims, x: Tensor, weight: Tensor) -> Tensor:
+        """Generate a kernel for every position."""
+        return dynamic_conv1d.module(x, weight, heads=1, before=d.K // 2)
+
+    def right(self, d: Dims, x: Tensor, weight: Tensor) -> Tensor:
+        """Mix the taps by the attention that the mean of the sequence has."""
+        return self.mixture(d, x, pooled(x, weight).softmax(1))
+
+
 class DynamicConvIsLinearInLength(Claim):
     """A dynamic convolution whose taps are gathered takes twice the products for twice the steps.
 
@@ -399,3 +609,19 @@ def products(d: Dims, path: Callable[[Tensor, Tensor, int], Tensor], x: Tensor, 
     with FlopCounterMode(display=False) as counter:
         path(x, kernel, taps_before(d))
     return int(counter.get_total_flops()) // 2
+
+
+def gathered(x: Tensor, logits: Tensor, axis: int) -> Tensor:
+    """Convolve x [B, C, T] causally by a softmax of the last min(K, T) of logits [B, M, K, T]."""
+    kept = min(logits.shape[2], x.shape[2])
+    return dynamic_conv1d.core(x, logits[:, :, logits.shape[2] - kept :].softmax(axis), before=kept - 1)
+
+
+def pooled(x: Tensor, weight: Tensor) -> Tensor:
+    """Generate logits [B, K] from the mean of every sequence."""
+    return torch.einsum("kc,bc->bk", weight, x.mean(2))
+
+
+def at_all_positions(d: Dims, kernel: Tensor) -> Tensor:
+    """Give every position of a sequence its kernel [B, K], as [B, 1, K, T]."""
+    return kernel[:, None, :, None].expand(-1, -1, -1, d.T)

@@ -116,6 +116,76 @@ class LightConvIsTiedDepthwiseConv(BlockedGroups, _LightConv):
         return dynamic_conv1d.core(x, at_every_position(d, kernel), before=taps_before(d))
 
 
+class LightConvIsDepthwiseConvWithSoftmaxKernels(Claim):
+    """LightConv of weights is the depthwise convolution whose kernels are their softmax over the taps.
+
+    It is taken over all K taps, also those that lie beyond the ends of the sequence, and the channels of a
+    head share its kernel.
+    """
+
+    name = "lightconv-is-depthwise-conv-with-softmax-kernels"
+    operators = ("lightweight_conv1d", "depthwise_conv1d")
+    source = LIGHT
+    conditions: ClassVar[Mapping[str, str]] = {
+        "softmax-over-taps": "a head's weights are normalised by a softmax over its taps",
+        "all-taps": "taps beyond the ends take part in the softmax",
+        "blocked-heads": "head m owns the channels mD to mD+D−1",
+        "zero-padding": ENDS["zero-padding"],
+        "not-flipped": ENDS["not-flipped"],
+    }
+    shapes = SEQUENCES
+    complete_shapes = TINY
+
+    def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
+        """Return the sequence and the weights of every head."""
+        return {"x": (d.B, d.C, d.T), "weight": (d.M, d.K)}
+
+    def left(self, d: Dims, x: Tensor, weight: Tensor) -> Tensor:
+        """Normalise the weights and convolve."""
+        return lightweight_conv1d.module(x, weight, before=taps_before(d))
+
+    def right(self, d: Dims, x: Tensor, weight: Tensor) -> Tensor:
+        """Convolve every channel with the softmax of its head's weights."""
+        return convolve(d, x, weight.softmax(1).repeat_interleave(d.C // d.M, 0))
+
+    @mutant(drops="softmax-over-taps")
+    def softmax_over_heads(self, d: Dims, x: Tensor, weight: Tensor) -> Tensor:
+        """The softmax is taken over the heads."""
+        return convolve(d, x, weight.softmax(0).repeat_interleave(d.C // d.M, 0))
+
+    @mutant(drops="softmax-over-taps")
+    def no_softmax(self, d: Dims, x: Tensor, weight: Tensor) -> Tensor:
+        """The weights are the kernels."""
+        return convolve(d, x, weight.repeat_interleave(d.C // d.M, 0))
+
+    @mutant(drops="all-taps", side="left")
+    def renormalised_ends(self, d: Dims, x: Tensor, weight: Tensor) -> Tensor:
+        """Taps beyond the ends take no part in the softmax."""
+        return lightweight_conv1d.module(x, weight, before=taps_before(d), border="renormalised")
+
+    @mutant(drops="blocked-heads")
+    def interleaved_heads(self, d: Dims, x: Tensor, weight: Tensor) -> Tensor:
+        """Channel c takes the kernel of head c mod M."""
+        return convolve(d, x, weight.softmax(1).repeat(d.C // d.M, 1))
+
+    @mutant(drops="zero-padding", sparse=True)
+    def one_end_wrapped_around(self, d: Dims, x: Tensor, weight: Tensor) -> Tensor:
+        """After the last position of the last image the first value follows."""
+        output = self.right(d, x, weight)
+        output[-1, :, -1] = self.right(d, torch.cat([x, x[..., :1]], 2), weight)[-1, :, d.T - 1]
+        return output
+
+    @mutant(drops="not-flipped")
+    def flipped_taps(self, d: Dims, x: Tensor, weight: Tensor) -> Tensor:
+        """The weights are mirrored."""
+        return self.right(d, x, weight.flip(1))
+
+    @equivalent("a softmax of copies is a copy of the softmax")
+    def softmax_of_every_channel(self, d: Dims, x: Tensor, weight: Tensor) -> Tensor:
+        """Every channel has a copy of its head's weights, and a softmax of its own."""
+        return convolve(d, x, weight.repeat_interleave(d.C // d.M, 0).softmax(1))
+
+
 class LightConvWithAHeadPerChannel(_LightConv):
     """LightConv with given kernels and a head for every channel is depthwise convolution."""
 
@@ -124,6 +194,7 @@ class LightConvWithAHeadPerChannel(_LightConv):
     source = LIGHT
     conditions: ClassVar[Mapping[str, str]] = {
         "head-per-channel": "there are as many heads as channels",
+        "no-softmax": "the kernels are given, and not normalised",
         **ENDS,
     }
     shapes = tuple(d.replace(M=d.C) for d in SEQUENCES)
@@ -137,6 +208,11 @@ class LightConvWithAHeadPerChannel(_LightConv):
     def a_head_for_two_channels(self, d: Dims, x: Tensor, kernel: Tensor) -> Tensor:
         """Two channels each share the kernel of the first of them."""
         return self.left(d, x, kernel[::2])
+
+    @mutant(drops="no-softmax", side="left")
+    def softmax_of_the_kernels(self, d: Dims, x: Tensor, kernel: Tensor) -> Tensor:
+        """A softmax is taken of the kernels, as the layer does of its weights."""
+        return lightweight_conv1d.module(x, kernel, before=taps_before(d))
 
     @mutant(drops="head-per-channel", side="left")
     def one_head(self, d: Dims, x: Tensor, kernel: Tensor) -> Tensor:
