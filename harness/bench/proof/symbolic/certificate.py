@@ -2,11 +2,13 @@
 
 Each program runs once, as it is, on random numbers; beside every element of every tensor stands its symbolic
 value. That the two sides are the same function is an identity between those values, for all real inputs at
-which nothing is divided by zero, exponentials included. Numbers are taken for the rationals that they are:
-the mean of three is a third of their sum, and 0.1 is the float of that name.
+which nothing is divided by zero, softmax included. Numbers are taken for the rationals that they are: the
+mean of three is a third of their sum, and 0.1 is the float of that name.
 
-Two things keep the rules honest. What every program computes, where it is followed and once more without on
-other inputs, must be what its symbols say. And a difference of forms refutes nothing, only one of the values.
+Every step to a normal form, and every law that clears a difference, is an identity of functions, so what is
+proved is so. The reverse does not hold: |x|·|y| = |xy| is true and beyond the laws. Two things keep the
+rules honest. What every program computes, where nothing follows it and on other inputs, must be what its
+symbols say. And a difference of forms refutes nothing, only one of the values.
 """
 
 from __future__ import annotations
@@ -23,17 +25,10 @@ import torch
 from torch import Tensor
 
 from harness.bench.inputs import Tensors
-from harness.bench.proof.certificate import (
-    Difference,
-    Program,
-    Shapes,
-    _demand_unchanged,
-    _named,
-    _telling,
-    first_difference,
-)
 from harness.bench.proof.complete import Complete
-from harness.bench.proof.shadow import RefusedError
+from harness.bench.proof.confirmation import first_real_difference
+from harness.bench.proof.programs import Point, Program, Shapes, telling
+from harness.bench.proof.refusal import RefusedError
 from harness.bench.proof.symbolic.clearing import vanishes
 from harness.bench.proof.symbolic.following import Following
 from harness.bench.proof.symbolic.notation import written
@@ -41,13 +36,17 @@ from harness.bench.proof.symbolic.polynomials import NoFormError
 from harness.bench.proof.symbolic.symbols import Symbols
 from harness.bench.proof.symbolic.valuation import Valuation
 
-# How large the inputs are on which values are compared, and what float64 may be off there, in parts of the
-# largest value. A limit such as that of ReLU6 is reached by the last, where exponentials are steep.
-_SCALES = ((1.0, 1e-9), (1.0, 1e-9), (4.0, 1e-6))
-# A program is followed on the first inputs; on the second its symbols are held against what it computes by
-# itself, in parts of the largest sum of absolute terms.
-_FOLLOWED, _CHECKED = 0, 1
+# Where values and symbols may differ by rounding, in parts of the largest sum of absolute terms.
+_ROUNDING = 1e-9
 _MOST_FREE = 20_000
+# Draws of inputs: for following, and for holding symbols against values; the last is for those that give
+# numbers only where roots are taken of positive ones.
+_FOLLOWED, _CHECKED, _POSITIVE = 0, (1, 2), 2
+# What it means that a program is not what its symbols say.
+_OTHERWISE = (
+    "the program does something else on other inputs, carries data out of torch, "
+    "or writes a result in a way that cannot be followed"
+)
 
 Marks = Mapping[str, Tensor]
 
@@ -76,13 +75,11 @@ class _Proof:
     """The proof at one shape: the symbols of both sides, and the inputs at which values are looked at."""
 
     def __init__(self, shapes: Shapes, seed: int) -> None:
+        self._shapes, self._seed = shapes, seed
         self._symbols = Symbols()
-        self._inputs = {name: _variables(self._symbols, name, shape) for name, shape in shapes.items()}
-        self._draws = [_draw(shapes, scale, seed + number) for number, (scale, _) in enumerate(_SCALES)]
-        # The first atoms are the elements of the inputs, in this order.
-        flat = torch.cat([tensor.flatten() for tensor in self._draws[_CHECKED].values()]).tolist()
-        self._valuation = Valuation(self._symbols, dict(enumerate(flat)))
-        self._numbers: dict[str, int] = {"free_numbers": len(flat)}
+        self._variables = {name: _variables(self._symbols, name, shape) for name, shape in shapes.items()}
+        self._valuations = [self._valuation(draw) for draw in _CHECKED]
+        self._numbers: dict[str, int] = {"free_numbers": len(self._symbols.atoms)}
         self._operations: set[str] = set()
 
     def details(self) -> dict[str, Any]:
@@ -98,40 +95,60 @@ class _Proof:
     def compare(self, left: Program, right: Program) -> Complete:
         """Compare the values of both programs, then their symbols."""
         first, second = self._evaluate("left", left), self._evaluate("right", right)
-        difference = _different_values(first, second)
+        sides = ("left", left), ("right", right)
+        difference = first_real_difference(*sides, self._shapes, self._seed, vjp=False)
         if difference is not None:
             return Complete("refuted", "symbolic", difference)
-        left_marks = self._follow("left", left, first[_CHECKED])
-        right_marks = self._follow("right", right, second[_CHECKED])
+        left_marks, right_marks = self._follow("left", left, first), self._follow("right", right, second)
         unequal = _unequal(left_marks, right_marks)
         self._numbers |= self._count(left_marks, right_marks, len(unequal))
         self._demand_equal(unequal)
         return Complete("holds", "symbolic")
 
+    def _draw(self, number: int) -> Tensors:
+        generator = torch.Generator().manual_seed(self._seed + number)
+        drawn = {
+            name: torch.randn(shape, generator=generator, dtype=torch.float64)
+            for name, shape in self._shapes.items()
+        }
+        return {name: tensor.abs() for name, tensor in drawn.items()} if number == _POSITIVE else drawn
+
+    def _valuation(self, number: int) -> Valuation:
+        # The first atoms are the elements of the inputs, in this order.
+        flat = torch.cat([tensor.flatten() for tensor in self._draw(number).values()])
+        return Valuation(self._symbols, dict(enumerate(flat.tolist())))
+
     def _evaluate(self, name: str, program: Program) -> list[Tensors]:
-        """Return the results of a program at every draw; at the first they must be the same again."""
-        with _telling(name):
-            values = [_evaluated(program, draw) for draw in self._draws]
-            again = _evaluated(program, self._draws[_FOLLOWED])
-            for key, result in values[_FOLLOWED].items():
-                if key not in again or not torch.equal(result.nan_to_num(), again[key].nan_to_num()):
+        """Return the results on the inputs to check; elsewhere they must be the same before and after."""
+        with telling(name):
+            before, *values, after = (
+                {key: result.clone() for key, result in Point(self._draw(n), None).evaluate(program).items()}
+                for n in (_FOLLOWED, *_CHECKED, _FOLLOWED)
+            )
+            for key, result in before.items():
+                if key not in after or not torch.equal(result.nan_to_num(), after[key].nan_to_num()):
                     raise RefusedError("the program does something else when it runs again")
             return values
 
-    def _follow(self, name: str, program: Program, values: Tensors) -> Marks:
+    def _follow(self, name: str, program: Program, values: list[Tensors]) -> Marks:
         """Return the symbols of the results of a program, which must give its values at other inputs."""
-        with _telling(name):
+        with telling(name):
             following = Following(self._symbols)
-            inputs = _copies(self._draws[_FOLLOWED])
-            for key, tensor in inputs.items():
-                following.track(tensor, self._inputs[key])
-            with torch.no_grad(), following:
-                results = _named(program(inputs))
-            _demand_unchanged(inputs, self._draws[_FOLLOWED])
+            point = Point(self._draw(_FOLLOWED), None)
+            for key, tensor in point.inputs.items():
+                following.track(tensor, self._variables[key])
+            results = point.evaluate(program, following)
             marks = {key: following.marks(result).clone() for key, result in results.items()}
             self._operations |= following.operations
-            _demand_agreement(marks, values, self._valuation)
+            self._demand_agreement(marks, values)
             return marks
+
+    def _demand_agreement(self, marks: Marks, values: list[Tensors]) -> None:
+        """Refuse a program that computes anything else than its symbols say, where it gives numbers."""
+        for results, valuation in zip(values, self._valuations, strict=True):
+            if not any(bool(result.isnan().any()) for result in results.values()):
+                return _demand_agreement(marks, results, valuation)
+        raise RefusedError("the results are no numbers at random inputs")
 
     def _count(self, first: Marks, second: Marks, unequal: int) -> dict[str, int]:
         numbers = {
@@ -158,41 +175,13 @@ class _Proof:
             )
 
 
-# What it means that a program is not what its symbols say.
-_OTHERWISE = (
-    "the program does something else on other inputs, carries data out of torch, "
-    "or writes a result in a way that cannot be followed"
-)
-
-
 def _variables(symbols: Symbols, name: str, shape: tuple[int, ...]) -> Tensor:
     """Make a free number for every element of an input, and return their marks."""
     names = (f"{name}{list(index)}" for index in product(*map(range, shape)))
     return torch.tensor([symbols.variable(name) for name in names], dtype=torch.float64).reshape(shape)
 
 
-def _draw(shapes: Shapes, scale: float, seed: int) -> Tensors:
-    generator = torch.Generator().manual_seed(seed)
-    return {
-        name: scale * torch.randn(shape, generator=generator, dtype=torch.float64)
-        for name, shape in shapes.items()
-    }
-
-
-def _copies(results: Tensors) -> Tensors:
-    return {name: result.clone() for name, result in results.items()}
-
-
-def _evaluated(program: Program, draw: Tensors) -> Tensors:
-    inputs = _copies(draw)
-    with torch.no_grad():
-        results = _copies(_named(program(inputs)))
-    _demand_unchanged(inputs, draw)
-    return results
-
-
 def _demand_agreement(marks: Marks, results: Tensors, valuation: Valuation) -> None:
-    """Refuse a program that computes anything else than its symbols say."""
     if marks.keys() != results.keys():
         raise RefusedError(_OTHERWISE)
     for name, result in results.items():
@@ -202,9 +191,7 @@ def _demand_agreement(marks: Marks, results: Tensors, valuation: Valuation) -> N
             raise RefusedError(f"the {name} {error}") from error
         except (ArithmeticError, ValueError) as error:
             raise RefusedError(f"the {name} has no value in float64 at random inputs ({error})") from error
-        if result.isnan().any():
-            raise RefusedError(f"the {name} is not a number at random inputs")
-        room = _SCALES[_CHECKED][1] * max((size for _, size in expected), default=0.0)
+        room = _ROUNDING * max((size for _, size in expected), default=0.0)
         values = torch.tensor([value for value, _ in expected], dtype=torch.float64)
         if result.shape != marks[name].shape or not _are_close(values, result.double().flatten(), room):
             raise RefusedError(_OTHERWISE)
@@ -223,33 +210,3 @@ def _unequal(first: Marks, second: Marks) -> dict[tuple[int, int], str]:
             pair = int(marks[index]), int(second[name][index])
             found.setdefault(pair, f"{name}{place}")
     return found
-
-
-def _different_values(first: list[Tensors], second: list[Tensors]) -> Difference | None:
-    """Return where the values of the two programs differ by more than rounding, at the first such draw."""
-    for left, right, (_, rounding) in zip(first, second, _SCALES, strict=True):
-        otherwise_shaped = first_difference(*(_blank(results) for results in (left, right)))
-        if otherwise_shaped is not None:
-            return otherwise_shaped
-        for name in left:
-            difference = _different(name, left[name].double(), right[name].double(), rounding)
-            if difference is not None:
-                return difference
-    return None
-
-
-def _blank(results: Tensors) -> Tensors:
-    return {name: torch.zeros(result.shape) for name, result in results.items()}
-
-
-def _different(name: str, left: Tensor, right: Tensor, rounding: float) -> Difference | None:
-    """Return where two results differ by more than a part of the largest value; infinities count as well."""
-    finite = torch.cat([side[side.isfinite()].abs() for side in (left, right)])
-    room = rounding * float(finite.max()) if finite.numel() else 0.0
-    # The difference of equal infinities is no number, and so is that with what is none already.
-    unequal = (left - right).abs() > room
-    if not bool(unequal.any()):
-        return None
-    index = tuple(unequal.nonzero()[0].tolist())
-    share = float(unequal.double().mean())
-    return Difference(name, index, float(left[index]), float(right[index]), share)

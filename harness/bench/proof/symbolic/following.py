@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
-from harness.bench.proof.shadow import OVERWRITES, RefusedError, _demand_returned, _Escapes
+from harness.bench.proof.refusal import Escapes, RefusedError, demand_returned
+from harness.bench.proof.shadow import OVERWRITES
 from harness.bench.proof.shadow import UNWRITTEN as ALLOCATIONS
 from harness.bench.proof.symbolic.memory import Memory, MisreadError
 from harness.bench.proof.symbolic.operation import Call, Marked, Rule
@@ -35,7 +36,7 @@ class Following(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self._symbols = symbols
         self._memory = Memory(UNWRITTEN)
-        self._escapes = _Escapes()
+        self._escapes = Escapes()
         self.operations: set[str] = set()
 
     def track(self, tensor: Tensor, marks: Tensor) -> None:
@@ -80,7 +81,7 @@ class Following(TorchDispatchMode):
         result = func(*args, **kwargs)
         outputs = [leaf for leaf in tree_flatten(result)[0] if isinstance(leaf, Tensor)]
         if func._schema.is_mutable:
-            _demand_returned(name, func, args, kwargs, outputs)
+            demand_returned(name, func, args, kwargs, outputs)
         if self._is_of_data(call):
             self.operations.add(name)
             if not outputs:
@@ -134,7 +135,6 @@ class Following(TorchDispatchMode):
     def _constants(self, tensor: Tensor) -> Tensor:
         if tensor.is_complex():
             return torch.full(tensor.shape, float(NO_NUMBER))
-        self._symbols.ring.spend(tensor.numel())
         numbers = [self._symbols.number(value) for value in tensor.detach().flatten().tolist()]
         return torch.tensor(numbers, dtype=torch.float64).reshape(tensor.shape)
 

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
+from harness.bench.proof.refusal import key_of
+
 
 @dataclass
 class _Marked:
@@ -36,11 +38,11 @@ class Memory:
 
     def knows(self, tensor: Tensor) -> bool:
         """Tell whether anything of the storage of a tensor is marked."""
-        return storage_of(tensor) in self._storages
+        return key_of(tensor) in self._storages
 
     def read(self, tensor: Tensor) -> Tensor:
         """Return the marks of a tensor, as float64 in its own layout."""
-        marked = self._storages[storage_of(tensor)]
+        marked = self._storages[key_of(tensor)]
         if marked.dtype != tensor.dtype:
             raise MisreadError(f"memory is written as {marked.dtype} and read as {tensor.dtype}")
         if marked.marks.numel() != _length(tensor):
@@ -53,18 +55,13 @@ class Memory:
             self._forget_freed()
             flat = torch.full((_length(tensor),), self._blank, dtype=torch.float64, device=tensor.device)
             reference = StorageWeakRef(tensor.untyped_storage())
-            self._storages[storage_of(tensor)] = _Marked(reference, tensor.dtype, flat)
+            self._storages[key_of(tensor)] = _Marked(reference, tensor.dtype, flat)
         # A copy of the marks first, for they may be a view of the place where they go.
         self.read(tensor).copy_(marks.clone())
 
     def _forget_freed(self) -> None:
         for key in [key for key, marked in self._storages.items() if marked.storage.expired()]:
             del self._storages[key]
-
-
-def storage_of(tensor: Tensor) -> int:
-    """Return what identifies the storage of a tensor."""
-    return int(tensor.untyped_storage()._cdata)
 
 
 def _length(tensor: Tensor) -> int:
