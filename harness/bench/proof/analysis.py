@@ -28,7 +28,7 @@ class Analysis:
     degree and majorant hold for every intermediate tensor, the majorant in units of its grain; roundings
     for the results. uninterpreted: the functions that were taken as arbitrary. plan: which operations they
     took the place of, in order. asked: how many of their values were asked for, by how deep they are
-    nested. results: at the point where the program was followed.
+    nested. results: at the point where the program was followed. grain: the finest of any tensor.
     """
 
     degree: int
@@ -41,6 +41,7 @@ class Analysis:
     plan: tuple[bool, ...] = ()
     asked: Mapping[int, int] = field(default_factory=dict)
     results: Tensors = field(default_factory=dict)
+    grain: int = 0
 
     def magnitude(self) -> int:
         """Return the largest integer range at which nothing can round."""
@@ -87,6 +88,7 @@ def follow(
         tuple(functions.plan),
         dict(functions.bounds.asked),
         {name: result.clone() for name, result in results.items()},
+        max(shadow.finest_grain, functions.bounds.finest_grain),
     )
 
 

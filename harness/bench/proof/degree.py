@@ -79,14 +79,16 @@ class Degree:
 
 
 class Extremes:
-    """The largest terms, in units of their grain, and the highest degree that have occurred."""
+    """The largest terms, in units of their grain, the highest degree and the finest grain that occurred."""
 
     largest = 0.0
     highest_degree = 0
+    finest_grain = 0
 
     def note_extremes(self, terms: float, degree: Degree) -> None:
         """Note an intermediate value."""
         self.highest_degree = max(self.highest_degree, degree.total)
+        self.finest_grain = max(self.finest_grain, degree.grain)
         # The exponent is capped where it says "too large" all the same.
         self.largest = max(self.largest, terms * 2.0 ** min(degree.grain, 512))
 
