@@ -200,10 +200,9 @@ class _GeneratedKernels(Claim):
 
     # Heads of four channels, 1/√4 being exact.
     shapes: ClassVar[tuple[Dims, ...]] = (
-        Dims(B=2, C=8, M=2, T=11, K=5),
-        Dims(B=2, C=8, M=2, T=7, K=3, direction="causal"),
-        Dims(B=2, C=4, M=4, T=2, K=5),
-        Dims(B=3, C=4, M=1, T=4, K=5, direction="causal"),
+        Dims(B=2, C=8, M=2, T=11, K=3),
+        Dims(B=2, C=8, M=2, T=3, K=5, direction="causal"),
+        Dims(B=3, C=4, M=4, T=2, K=3),
     )
     complete_shapes: ClassVar[tuple[Dims, ...]] = (Dims(B=2, C=2, M=2, T=2, K=3),)
 
