@@ -301,7 +301,7 @@ class _Squeezing(Claim):
     shapes: ClassVar[tuple[Dims, ...]] = (
         Dims(B=3, C=4, H=2, W=4, R=2, K=3),
         Dims(B=2, C=3, H=4, W=1, R=1, K=3),
-        Dims(B=3, C=4, H=1, W=2, R=2, K=5),
+        Dims(B=2, C=4, H=1, W=1, R=2, K=3),
     )
     complete_shapes: ClassVar[tuple[Dims, ...]] = (Dims(B=2, C=2, H=1, W=2, R=1, K=3),)
 

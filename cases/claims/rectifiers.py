@@ -26,7 +26,7 @@ SAID = (
 MAPS: tuple[Dims, ...] = (
     Dims(B=3, C=4, H=2, W=4, R=2),
     Dims(B=2, C=3, H=4, W=1, R=1),
-    Dims(B=3, C=4, H=1, W=2, R=2),
+    Dims(B=2, C=4, H=1, W=1, R=2),
 )
 TINY: tuple[Dims, ...] = (Dims(B=2, C=2, H=1, W=2, R=1),)
 

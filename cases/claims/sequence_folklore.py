@@ -460,7 +460,7 @@ class DynamicConvIsDynamicConvAsStated(_TwoDynamicConvolutions):
 
     name = "wus-dynamic-convolution-is-chens-as-stated"
     expected = "refuted"
-    source = "said where both are called dynamic convolution and are listed as attention over kernels"
+    source = "said where both are introduced under their one name, as attention over kernels"
     shapes = DynamicConvOfThePooledSequence.shapes
     complete_shapes = DynamicConvOfThePooledSequence.complete_shapes
 
