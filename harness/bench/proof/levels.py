@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,8 +10,13 @@ from typing import Any, Literal
 
 from harness.bench.claims import Claim
 from harness.bench.dims import Dims
+from harness.bench.inputs import seed_of
+from harness.bench.proof.basis import certify_on_basis
 from harness.bench.proof.certificate import Difference
+from harness.bench.proof.complete import Complete
+from harness.bench.proof.kinds import side
 from harness.bench.proof.lemmas import MISSING, LemmaFinding, describe, prove_lemma
+from harness.bench.proof.symbolic import certify_symbolically
 
 
 @dataclass(frozen=True)
@@ -30,8 +36,45 @@ class Reached:
 
 def reach_further(claim: Claim) -> Iterator[Reached]:
     """Take a claim that holds to every level that it can reach."""
+    if claim.kind != "negative" and type(claim).right is not Claim.right:
+        yield from _prove_completely(claim)
     if claim.lemmas:
         yield _decide_lemmas(claim)
+
+
+def _prove_completely(claim: Claim) -> Iterator[Reached]:
+    """Prove a claim at its smallest shape, or at those that it names, without leaving a probability."""
+    for d in claim.complete_shapes or [min(claim.shapes, key=lambda d: _size(claim, d))]:
+        started = time.perf_counter()
+        found = _check_completely(claim, d)
+        if found.verdict == "refused":
+            yield Reached("L2", "left out", reason=f"At {d!r}: {found.reason}")
+        elif found.difference is not None:
+            yield Reached("L2", "refuted", difference=(d, found.difference))
+        else:
+            yield Reached("L2", "holds", [_complete_evidence(d, found, time.perf_counter() - started)])
+
+
+def _size(claim: Claim, d: Dims) -> int:
+    return sum(math.prod(shape) for shape in claim.variables(d).values())
+
+
+def _check_completely(claim: Claim, d: Dims) -> Complete:
+    """Try the basis, which is the faster, and then symbols, which know of more than products."""
+    left, right, shapes = side(claim, d, "left"), side(claim, d, "right"), claim.variables(d)
+    seed = seed_of(claim.name, repr(d))
+    on_basis = certify_on_basis(left, right, shapes, seed)
+    if on_basis.verdict != "refused":
+        return on_basis
+    by_symbols = certify_symbolically(left, right, shapes, seed)
+    if by_symbols.verdict != "refused":
+        return by_symbols
+    reason = f"By a basis: {on_basis.reason} By symbols: {by_symbols.reason}"
+    return Complete("refused", "symbolic", reason=reason)
+
+
+def _complete_evidence(d: Dims, found: Complete, seconds: float) -> dict[str, Any]:
+    return {**_entry("L2", found.method, dict(d), seconds), "details": dict(found.details)}
 
 
 def _decide_lemmas(claim: Claim) -> Reached:

@@ -1,0 +1,163 @@
+"""Levels above the certificate: each is printed where it is reached, and a reason where it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from torch import Tensor
+
+from harness.bench.claims import Claim, Lemma, lemma
+from harness.bench.dims import Dims
+from harness.bench.proof import lemmas
+from harness.bench.proof.levels import reach_further
+from harness.bench.proof.prover import prove
+
+
+class Scaling(Claim):
+    """Scaling a sum is summing what is scaled."""
+
+    name = "scaling"
+    operators = ("scale",)
+    source = "made for a test"
+    shapes = (Dims(C=3), Dims(C=2))
+    algebra = "f·(x + y) = f·x + f·y"
+
+    def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
+        """Two vectors and a factor."""
+        return {"x": (d.C,), "y": (d.C,), "f": ()}
+
+    def left(self, d: Dims, x: Tensor, y: Tensor, f: Tensor) -> Tensor:
+        """Scale the sum."""
+        return f * (x + y)
+
+    def right(self, d: Dims, x: Tensor, y: Tensor, f: Tensor) -> Tensor:
+        """Sum what is scaled."""
+        return f * x + f * y
+
+
+class Attending(Scaling):
+    """A softmax does not depend on the order of what it weighs."""
+
+    name = "attending"
+
+    def left(self, d: Dims, x: Tensor, y: Tensor, f: Tensor) -> Tensor:
+        """Weigh."""
+        return f * (x.softmax(0) * y).sum()
+
+    def right(self, d: Dims, x: Tensor, y: Tensor, f: Tensor) -> Tensor:
+        """Weigh in the other order."""
+        return f * (x.flip(0).softmax(0) * y.flip(0)).sum()
+
+
+class WithLemma(Scaling):
+    """Scaling, with a lemma."""
+
+    name = "with-lemma"
+
+    @lemma
+    def scaled_stays_inside(self, z3: Any) -> Lemma:
+        """For every C, twice an index below C is below 2·C."""
+        i, C = z3.Ints("i C")
+        return Lemma({"inside": i < C}, 2 * i < 2 * C)
+
+
+class WithWrongLemma(Scaling):
+    """Scaling, with a wrong lemma."""
+
+    name = "with-wrong-lemma"
+
+    @lemma
+    def scaled_stays_below(self, z3: Any) -> Lemma:
+        """For every C, twice an index below C is below C."""
+        i, C = z3.Ints("i C")
+        return Lemma({"inside": i < C}, 2 * i < C)
+
+
+def test_a_product_is_complete_on_a_basis() -> None:
+    """What is linear in every input is proved at the smallest shape by packed basis vectors."""
+    found = prove(Scaling())
+    assert (found["verdict"], found["level"], found["left_out"]) == ("holds", "L2", [])
+    complete = found["evidence"][-1]
+    assert (complete["level"], complete["method"], complete["shape"]) == ("L2", "basis", {"C": 2})
+    assert complete["log10_p"] is None
+
+
+def test_a_softmax_is_complete_by_symbols() -> None:
+    """What is no polynomial is proved by following it over symbols, and certified besides."""
+    found = prove(Attending())
+    assert [(entry["level"], entry.get("method")) for entry in found["evidence"]] == [
+        ("L1", None),
+        ("L1", None),
+        ("L2", "symbolic"),
+    ]
+
+
+def test_the_shapes_named_for_it_are_the_ones_that_are_complete() -> None:
+    """A claim may name tiny shapes beside those at which it is certified."""
+
+    class Named(Scaling):
+        """Scaling."""
+
+        complete_shapes = (Dims(C=1), Dims(C=4))
+
+    entries = [entry for reached in reach_further(Named()) for entry in reached.evidence]
+    assert [entry["shape"] for entry in entries] == [{"C": 1}, {"C": 4}]
+
+
+def test_a_level_that_is_not_reached_has_a_reason() -> None:
+    """A shape that takes too many calls is left out with both reasons, and the certificate stands."""
+
+    class Large(Claim):
+        """A matrix is multiplied by itself three times, which is no linear map."""
+
+        name = "large"
+        operators = ("product",)
+        source = "made for a test"
+        shapes = (Dims(C=64),)
+
+        def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
+            """One matrix."""
+            return {"A": (d.C, d.C)}
+
+        def left(self, d: Dims, A: Tensor) -> Tensor:
+            """Multiply from the left."""
+            return (A @ A) @ A
+
+        def right(self, d: Dims, A: Tensor) -> Tensor:
+            """Multiply from the right."""
+            return A @ (A @ A)
+
+    found = prove(Large())
+    assert (found["verdict"], found["level"]) == ("holds", "L1")
+    (left_out,) = found["left_out"]
+    assert left_out["what"] == "L2"
+    assert left_out["reason"].startswith("At C=64: By a basis: ")
+    assert " By symbols: " in left_out["reason"]
+
+
+def test_a_lemma_makes_the_third_level() -> None:
+    """The evidence holds the lemma with its sentence, and the line that follows from it."""
+    pytest.importorskip("z3", reason="z3-solver is not installed")
+    found = prove(WithLemma())
+    assert (found["verdict"], found["level"]) == ("holds", "L3")
+    entry = found["evidence"][-1]
+    assert entry["algebra"] == "f·(x + y) = f·x + f·y"
+    assert entry["lemmas"][0]["statement"] == "For every C, twice an index below C is below 2·C."
+
+
+def test_a_wrong_lemma_refutes_its_claim() -> None:
+    """What does not hold for every size is no claim for every size, whatever the programs do."""
+    pytest.importorskip("z3", reason="z3-solver is not installed")
+    found = prove(WithWrongLemma())
+    assert found["verdict"] == "refuted"
+    assert found["reason"].startswith("Its lemma scaled-stays-below is wrong at ")
+
+
+def test_a_missing_solver_leaves_the_level_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without z3 the claim stands at its other levels, and the reason says what to install."""
+    monkeypatch.setitem(__import__("sys").modules, "z3", None)
+    found = prove(WithLemma())
+    assert (found["verdict"], found["level"]) == ("holds", "L2")
+    assert found["left_out"] == [{"what": "L3", "reason": lemmas.MISSING}]
