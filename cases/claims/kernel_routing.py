@@ -284,8 +284,8 @@ class SigmoidMixtureLiesBetweenItsExpertsAsStated(Claim):
 class AveragedRoutingServesEqualRoutings(Mixture):
     """One convolution of the whole batch, with its average routing, serves if all images have one routing.
 
-    A batch of one image does. An average is taken with weights that sum to one, as 1/B for each image; where
-    the routings differ, the mixture is that of no image, and no way to avoid a convolution of many groups.
+    A batch of one image does. An average is taken with weights that sum to one, as 1/B for each image. Where
+    the routings differ it is, in general, the routing of none of the images, whose kernels then differ too.
     """
 
     name = "averaged-routing-serves-equal-routings"
