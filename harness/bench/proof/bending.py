@@ -18,14 +18,11 @@ from harness.bench.proof.formula import Function, any_is_data, second_is_data, t
 
 @dataclass(frozen=True)
 class Row:
-    """What a largest element was chosen from."""
+    """What a largest element was chosen from, or a smallest one."""
 
     x: Any
     axes: tuple[int, ...]
-
-    def clone(self) -> Row:
-        """Return a row that stays what it is."""
-        return Row(self.x.clone(), self.axes)
+    smallest: bool = False
 
 
 @dataclass(frozen=True)
@@ -33,10 +30,6 @@ class Winners:
     """Where the largest elements along some axes stand: one in each row."""
 
     axes: tuple[int, ...]
-
-    def clone(self) -> Winners:
-        """Return itself, for it holds no tensor."""
-        return self
 
 
 def _rectified(k: Any, x: Any) -> Any:
@@ -184,15 +177,18 @@ def _largest(k: Any, x: Any, axes: Sequence[int] = (), keepdim: bool = False) ->
 
 
 def _smallest(k: Any, x: Any, axes: Sequence[int] = (), keepdim: bool = False) -> Any:
-    return 0 - _largest(k, 0 - x, axes, keepdim)
+    result = 0 - _largest(k, 0 - x, axes, keepdim)
+    k.keep(Row(x.clone(), _axes_of(x, axes), smallest=True))
+    return result
 
 
 def _winners(k: Any, row: Row) -> Any:
+    x = 0 - row.x if row.smallest else row.x
     if _size(row) == 1:
-        return k.one(row.x)
+        return k.one(x)
     if _size(row) > _PAIR:
-        return k.member("is largest", row.x, row.axes)
-    return k.positive(row.x - row.x.flip(row.axes), 0.5)
+        return k.member("is largest", x, row.axes)
+    return k.positive(x - x.flip(row.axes), 0.5)
 
 
 def _count_winners(k: Any, mask: Any, axes: Sequence[int] = (), keepdim: bool = False) -> Any:
@@ -239,7 +235,7 @@ BENDING = table(
         "eq": Function("comparison", _equal, any_is_data),
         "ne": Function("comparison", _unequal, any_is_data),
         "where": Function(None, _where),
-        "masked_fill masked_fill_": Function(None, _masked_fill, second_is_data),
+        "masked_fill masked_fill_": Function(None, _masked_fill, second_is_data, in_rows=True),
         "logical_not logical_not_ bitwise_not": Function(None, _not),
         "logical_and logical_and_ bitwise_and bitwise_and_": Function(None, _and, any_is_data),
         "logical_or logical_or_ bitwise_or bitwise_or_": Function(None, _or, any_is_data),

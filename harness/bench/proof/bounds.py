@@ -69,8 +69,11 @@ class Bound:
 class Bounds(Extremes, Notes):
     """Bounds of an oracle's values: each is a variable as large as an input.
 
-    asked: how many values were asked for, by how deep functions are nested in them.
+    asked: how many values were asked for, by how deep functions are nested in them. operation: the one
+    that is followed.
     """
+
+    operation = ""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,7 +87,7 @@ class Bounds(Extremes, Notes):
 
     def of_number(self, number: float) -> Bound:
         """Return the bound of a plain number."""
-        demand_coefficient("a function", number)
+        demand_coefficient(self.operation, number)
         terms = torch.tensor(abs(float(number)), dtype=torch.float64)
         return Bound(terms, Degree.of_number(number), self)
 

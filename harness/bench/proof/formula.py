@@ -34,12 +34,14 @@ class Function:
     """An operation that a formula takes the place of.
 
     title: what evidence calls it, None for what only passes on another function. applies: whether an
-    operation is replaced, from what is known of its arguments.
+    operation is replaced, from what is known of its arguments. in_rows: whether torch lays its result out
+    row by row, and not as its first argument is.
     """
 
     title: str | None
     formula: Formula
     applies: Callable[[Any, Sequence[Any]], bool] = first_is_data
+    in_rows: bool = False
 
 
 def table(functions: Mapping[str, Function]) -> dict[str, Function]:

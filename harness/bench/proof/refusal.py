@@ -32,6 +32,9 @@ class Escapes(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if name in self._NAMES:
             raise RefusedError(f"Tensor.{name} carries data out of torch")
+        if name == "__invert__" and args[0].is_floating_point():
+            # A mask that is made of data holds numbers, of which torch does not take the complement.
+            return torch.logical_not(args[0])
         return func(*args, **(kwargs or {}))
 
 

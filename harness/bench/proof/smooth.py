@@ -129,15 +129,17 @@ def _divided(k: Any, a: Any, b: Any) -> Any:
 
 
 def _is_erf_slope(k: Any, args: Sequence[Any]) -> bool:
-    return isinstance(args[1], float) and args[1] == _ERF_SLOPE
+    return bool(k.is_data(args[0])) and isinstance(args[1], float) and args[1] == _ERF_SLOPE
 
 
 SMOOTH = table(
     {
-        "_softmax": Function("softmax", _softmax),
-        "_safe_softmax": Function("softmax", _safe_softmax),
-        "native_layer_norm": Function("layer norm", _layer_norm),
-        "native_layer_norm_backward": Function("layer norm", _layer_norm_backward, second_is_data),
+        "_softmax": Function("softmax", _softmax, in_rows=True),
+        "_safe_softmax": Function("softmax", _safe_softmax, in_rows=True),
+        "native_layer_norm": Function("layer norm", _layer_norm, in_rows=True),
+        "native_layer_norm_backward": Function(
+            "layer norm", _layer_norm_backward, second_is_data, in_rows=True
+        ),
         "exp exp_": Function("exp", _exponential),
         "sigmoid sigmoid_": Function("sigmoid", _sigmoid),
         "tanh tanh_": Function("tanh", _tanh),

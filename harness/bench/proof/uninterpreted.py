@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -14,11 +15,13 @@ from harness.bench.proof.bending import BENDING
 from harness.bench.proof.bounds import Bounds
 from harness.bench.proof.formula import Formula, Function
 from harness.bench.proof.oracle import Oracle
-from harness.bench.proof.refusal import RefusedError, edited
+from harness.bench.proof.refusal import Escapes, RefusedError, edited
 from harness.bench.proof.shadow import Call, Effect
 from harness.bench.proof.smooth import POLYNOMIALS, SMOOTH
 
 FUNCTIONS: Mapping[str, Function] = {**BENDING, **SMOOTH}
+# Arguments by which an operation becomes another one.
+_SPECIAL = {"out", "rounding_mode"}
 
 
 class Uninterpreted:
@@ -37,11 +40,9 @@ class Uninterpreted:
 
     def run(self, func: Any, given: tuple[Any, Any], seen: tuple[Any, Any]) -> Any:
         """Run an operation on its arguments, or what takes its place."""
-        name = str(func.overloadpacket)
-        function = FUNCTIONS.get(name)
-        self._replaced = (
-            function is not None and "out" not in seen[1] and function.applies(self.bounds, seen[0])
-        )
+        function = FUNCTIONS.get(str(func.overloadpacket))
+        plain = not _SPECIAL & seen[1].keys()
+        self._replaced = function is not None and plain and function.applies(self.bounds, seen[0])
         if function is not None:
             self.plan.append(self._replaced)
             if self._replaced and function.title:
@@ -52,7 +53,7 @@ class Uninterpreted:
 
     def bound(self, call: Call) -> Effect | None:
         """Return what is known of the result of a replaced operation, or of a polynomial of such results."""
-        name = str(call.op.overloadpacket)
+        name = self.bounds.operation = str(call.op.overloadpacket)
         formula = FUNCTIONS[name].formula if self._replaced else POLYNOMIALS.get(name)
         if formula is None:
             return None
@@ -68,15 +69,28 @@ class Trial(TorchDispatchMode):
     """Lets an oracle answer for the operations that were replaced when the program was followed."""
 
     def __init__(self, oracle: Oracle, plan: Sequence[bool]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # torch annotates only part of itself
+        super().__init__()
         self._oracle = oracle
         self._steps: Iterator[bool] = iter(plan)
+        self._escapes = Escapes()
+
+    def __enter__(self) -> Self:
+        self._escapes.__enter__()
+        super().__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        self._escapes.__exit__(kind, error, trace)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        replaced = str(func.overloadpacket) in FUNCTIONS and self._step()
-        return perform(self._oracle, func, args, kwargs or {}, replaced=replaced)
+        with torch._C.DisableTorchFunction():
+            replaced = str(func.overloadpacket) in FUNCTIONS and self._step()
+            return perform(self._oracle, func, args, kwargs or {}, replaced=replaced)
 
     def _step(self) -> bool:
         step = next(self._steps, None)
@@ -97,22 +111,26 @@ def perform(
     oracle: Oracle, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, replaced: bool
 ) -> Any:
     """Run an operation, or what takes its place."""
-    name, mutable = str(func.overloadpacket), func._schema.is_mutable
-    result = _evaluate(oracle, FUNCTIONS[name].formula, args, kwargs) if replaced else None
+    function = FUNCTIONS.get(str(func.overloadpacket))
+    result = _evaluate(oracle, function.formula, args, kwargs) if replaced and function else None
+    mutable = func._schema.is_mutable
     for tensor in edited(func, args, kwargs) if mutable else ():
         oracle.forget(tensor)
-    if not replaced:
+    if function is None or not replaced:
         return func(*args, **kwargs)
-    result = args[0].copy_(result) if mutable else tree_map(lambda out: _laid_out(out, args[0]), result)
+    like = None if function.in_rows else args[0]
+    result = args[0].copy_(result) if mutable else tree_map(lambda out: _laid_out(out, like), result)
     oracle.note([leaf for leaf in tree_flatten(result)[0] if isinstance(leaf, Tensor)])
     return result
 
 
 def _laid_out(result: Any, like: Any) -> Any:
-    """Lay a result out as torch does for an elementwise operation: as its first argument is."""
-    if isinstance(result, Tensor) and isinstance(like, Tensor) and result.shape == like.shape:
+    """Lay a result out as torch does: as the first argument of an elementwise operation is, or in rows."""
+    if not isinstance(result, Tensor):
+        return result
+    if isinstance(like, Tensor) and result.shape == like.shape:
         return torch.empty_like(like, dtype=result.dtype).copy_(result)
-    return result
+    return result.contiguous()
 
 
 def _evaluate(k: Oracle | Bounds, formula: Formula, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
