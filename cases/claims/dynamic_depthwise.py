@@ -18,7 +18,7 @@ from .kernel_attention import with_corner
 HAN = "Han et al. 2022, ICLR, arXiv 2106.04263"
 # The largest map first, so that an error at one position is seen where it is rare.
 SMALL = tuple(Dims(B=2, C=3, H=H, W=W, K=K) for H, W, K in reversed(MAPS[:4]))
-TINY = (Dims(B=2, C=2, H=2, W=1, K=3),)
+TINY = (Dims(B=2, C=3, H=2, W=3, K=3),)
 
 
 class DynamicDepthwiseIsDepthwisePerSample(Claim):
@@ -242,7 +242,7 @@ class DynamicDepthwise1x1IsChannelGate(Claim):
         Dims(B=3, C=4, H=1, W=5),
         Dims(B=2, C=2, H=3, W=2),
     )
-    complete_shapes = (Dims(B=2, C=2, H=1, W=2),)
+    complete_shapes = (Dims(B=2, C=3, H=2, W=3),)
 
     def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
         """Return the maps and the gates."""

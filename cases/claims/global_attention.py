@@ -46,7 +46,7 @@ class SelfAttentionWithFixedMapsIsTokenMixing(BlockedGroups, Claim):
         "giving": "a row of the matrix holds the weights that its position gives",
     }
     shapes = (*SMALL, REALISTIC)
-    complete_shapes = (Dims(B=2, C=2, M=1, H=1, W=2),)
+    complete_shapes = (Dims(B=2, C=4, M=2, H=2, W=3),)
     algebra = "Σ_q a[m, p, q] · v[b, mD+e, q] is the mixing of the D channels of head m by the matrix a[m]"
 
     def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
@@ -119,7 +119,7 @@ class OneHeadWithAFixedMapIsSeparableMlp(Claim):
         "output-last": "the channel matrix is W_o·W_v, in this order",
     }
     shapes = tuple(d.replace(M=1) for d in (*SMALL, REALISTIC))
-    complete_shapes = (Dims(B=2, C=1, M=1, H=1, W=2),)
+    complete_shapes = (Dims(B=2, C=3, M=1, H=2, W=2),)
     algebra = "Σ_c W_o[o, c] Σ_q A[p, q] Σ_i W_v[c, i] x[i, q] = Σ_i (W_o·W_v)[o, i] Σ_q A[p, q] x[i, q]"
 
     def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
@@ -191,7 +191,7 @@ class SelfAttentionIsASumOverHeads(BlockedGroups, Claim):
         "added": "the outputs of all heads are added up",
     }
     shapes = (*SMALL, Dims(B=1, C=16, M=4, H=7, W=7))
-    complete_shapes = (Dims(B=1, C=2, M=2, H=1, W=2),)
+    complete_shapes = (Dims(B=1, C=4, M=2, H=2, W=3),)
     algebra = "Σ_c W_o[o, c] · h[c] over all channels is Σ_m of the sum over the D channels of head m"
 
     def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
@@ -265,7 +265,7 @@ class OutputProjectionMergesIntoValues(Claim):
         "output-last": "the matrix is W_o·W_v, in this order",
     }
     shapes = tuple(d.replace(M=1) for d in (*SMALL, REALISTIC))
-    complete_shapes = (Dims(B=1, C=2, M=1, H=1, W=2),)
+    complete_shapes = (Dims(B=1, C=4, M=1, H=2, W=3),)
     corrects = "output-projection-merges-into-values-as-stated"
 
     def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
@@ -371,7 +371,7 @@ class OneHeadProjectsValuesLast(Claim):
         *(Dims(B=2, C=4, H=H, W=W, K=K) for H, W, K in reversed(MAPS[:4])),
         Dims(B=1, C=16, H=14, W=14, K=7),
     )
-    complete_shapes = (Dims(B=1, C=2, H=1, W=2, K=3),)
+    complete_shapes = (Dims(B=2, C=4, H=2, W=3, K=3),)
 
     def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
         """Return the map, the projection, the weights, and those of another head."""
@@ -437,7 +437,7 @@ class SpatialReductionOfRatioOne(Claim):
         "applied": "the reduction is applied to what is attended to",
     }
     shapes = (*SMALL, REALISTIC)
-    complete_shapes = (Dims(B=1, C=2, M=1, H=1, W=2),)
+    complete_shapes = (Dims(B=2, C=4, M=2, H=2, W=3),)
 
     def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
         """Return the map, the reduction, and the attention maps."""
@@ -511,7 +511,7 @@ class SpatialReductionHasLowRank(Claim):
         Dims(B=1, C=2, M=1, H=5, W=7, R=3),
         Dims(B=1, C=2, M=1, H=8, W=8, R=4),
     )
-    complete_shapes = (Dims(B=1, C=1, M=1, H=2, W=2, R=2),)
+    complete_shapes = (Dims(B=1, C=2, M=1, H=2, W=4, R=2),)
     algebra = "rank(A·S) is at most the number of columns of A"
 
     def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
@@ -596,7 +596,7 @@ class SpatialReductionSeesTheWholeMap(Claim):
         "not-padded": "the map is not padded to whole cells",
     }
     shapes = tuple(Dims(B=2, C=4, M=2, H=H, W=W, R=R) for H, W, R in REDUCED_MAPS if H % R or W % R)
-    complete_shapes = (Dims(B=1, C=1, M=1, H=3, W=2, R=2),)
+    complete_shapes = (Dims(B=1, C=2, M=2, H=3, W=5, R=2),)
     corrects = "spatial-reduction-sees-the-whole-map-as-stated"
     algebra = "no cell reads a position of the remainder, so no term of z = reduce ∗ x has one"
 
@@ -709,7 +709,7 @@ class SpatialReductionOfRatioOneEndToEnd(Claim):
         "query-first": "queries are the first part of the layer",
     }
     shapes = (Dims(B=1, C=8, M=2, H=3, W=7), Dims(B=2, C=2, M=2, H=1, W=4))
-    complete_shapes = (Dims(B=1, C=2, M=2, H=1, W=2),)
+    complete_shapes = (Dims(B=1, C=8, M=2, H=1, W=3),)
 
     def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
         """Return the map and the layers."""
@@ -780,7 +780,7 @@ class SelfAttentionIsPermutationEquivariant(Claim):
         "whole-pixels": "all channels of a position move together",
     }
     shapes = SpatialReductionOfRatioOneEndToEnd.shapes
-    complete_shapes = (Dims(B=1, C=1, M=1, H=1, W=3),)
+    complete_shapes = (Dims(B=1, C=8, M=2, H=1, W=3), Dims(B=1, C=2, M=2, H=2, W=2))
 
     def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
         """Return the map, the layers, and what a place may add."""
@@ -848,7 +848,7 @@ class SpatialReductionIsALinearProjection(Claim):
         "given-maps": "attention maps are held fixed",
     }
     shapes = tuple(Dims(B=2, C=4, M=2, H=H, W=W, R=R) for H, W, R in REDUCED_MAPS)
-    complete_shapes = (Dims(B=1, C=2, M=1, H=2, W=2, R=2),)
+    complete_shapes = (Dims(B=2, C=2, M=2, H=2, W=4, R=2),)
     corrects = "spatial-reduction-is-a-linear-projection-as-stated"
 
     def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
@@ -914,7 +914,7 @@ class SpatialReductionIsALinearProjectionAsStated(Claim):
         f"read into {PVT}, eq. (3), where “a linear projection that reduces the dimension” is in the norm"
     )
     shapes = (Dims(B=2, C=4, M=1, H=4, W=6, R=2), Dims(B=1, C=4, M=1, H=3, W=5, R=3))
-    complete_shapes = (Dims(B=1, C=2, M=1, H=1, W=2, R=1),)
+    complete_shapes = (Dims(B=1, C=4, M=1, H=2, W=4, R=2),)
 
     def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
         """Return two maps, the reduction, and what the norm adds to the variance."""

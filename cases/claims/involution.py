@@ -54,7 +54,7 @@ class InvolutionIsInhomogeneousDepthwise(Claim):
         Dims(B=2, C=6, H=5, W=8, K=2, G=3),
         Dims(B=1, C=64, H=14, W=14, K=7, G=4),
     )
-    complete_shapes = (Dims(B=2, C=2, H=2, W=1, K=3, G=1),)
+    complete_shapes = (Dims(B=2, C=4, H=2, W=3, K=3, G=2),)
 
     def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
         """Return the map and the kernels of all positions."""
@@ -207,7 +207,7 @@ class InvolutionOfOneKernelIsDepthwise(CentredTaps, _OfOneKernel):
     )
     conditions = {**PER_MAP, "group-per-channel": "every channel is a group"}
     shapes = tuple(d.replace(G=d.C, stride=d.get("stride", 1)) for d in (*SMALL, *STRIDED))
-    complete_shapes = (Dims(B=2, C=2, H=2, W=1, K=3, G=2, stride=1),)
+    complete_shapes = (Dims(B=2, C=4, H=2, W=3, K=3, G=4, stride=1),)
     algebra = (
         "Σ_uv k[c, u, v] · x[b, c, i+u−r, j+v−r] is the sum of both: the taps of position (i, j) are its "
         "neighbours, those outside read zeros, and k does not depend on (i, j)"
@@ -242,7 +242,7 @@ class InvolutionOfOneKernelIsTiedDepthwise(BlockedGroups, _OfOneKernel):
         "blocked-groups": "group g owns the channels gC/G to (g+1)C/G−1",
     }
     shapes = tuple(d.replace(G=2, stride=d.get("stride", 1)) for d in (*SMALL, *STRIDED))
-    complete_shapes = (Dims(B=2, C=2, H=2, W=1, K=3, G=1, stride=1),)
+    complete_shapes = (Dims(B=2, C=4, H=2, W=3, K=3, G=2, stride=1),)
     algebra = (
         "channel c of group g = ⌊cG/C⌋ is convolved with k[g], and so it is by a depthwise convolution whose "
         "kernel of channel c is k[⌊cG/C⌋]"
@@ -289,7 +289,7 @@ class InvolutionOfOneKernelPerImageIsDynamicDepthwise(_OfOneKernel):
         "blocked-groups": "group g owns the channels gC/G to (g+1)C/G−1",
     }
     shapes = tuple(d.replace(G=2, stride=d.get("stride", 1)) for d in (*SMALL, STRIDED[0]))
-    complete_shapes = (Dims(B=2, C=2, H=2, W=1, K=3, G=1, stride=1),)
+    complete_shapes = (Dims(B=2, C=4, H=2, W=3, K=3, G=2, stride=1),)
     per_image = True
 
     def right(self, d: Dims, x: Tensor, weight: Tensor, **_: Tensor) -> Tensor:
@@ -393,7 +393,7 @@ class InvolutionPositionEncoding(Translated):
         Dims(B=2, C=4, H=5, W=4, K=3, G=2, down=2, right=0),
         Dims(B=1, C=3, H=7, W=6, K=5, G=1, down=0, right=1),
     )
-    complete_shapes = (Dims(B=1, C=1, H=3, W=4, K=3, G=1, down=0, right=1),)
+    complete_shapes = (Dims(B=2, C=4, H=4, W=5, K=3, G=2, down=1, right=0),)
     corrects = "involution-position-encoding-as-stated"
 
     def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
@@ -491,7 +491,7 @@ class PublishedInvolutionIsAffineInTheNeighbours(Claim):
         Dims(B=2, C=4, H=2, W=5, K=3, G=2),
         Dims(B=1, C=3, H=5, W=11, K=5, G=1),
     )
-    complete_shapes = (Dims(B=1, C=1, H=1, W=3, K=3, G=1),)
+    complete_shapes = (Dims(B=2, C=4, H=2, W=3, K=3, G=2),)
 
     def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
         """Return the fixed pixels, two choices of all others, and the layer that generates kernels."""
@@ -565,7 +565,7 @@ class SlidingAttentionIsInvolutionEndToEnd(Claim):
         "not-flipped": "the kernel is applied as it stands, a correlation in the language of signals",
     }
     shapes = (Dims(B=1, C=8, M=2, H=3, W=7, K=3), Dims(B=2, C=2, M=2, H=1, W=4, K=5))
-    complete_shapes = (Dims(B=1, C=2, M=2, H=1, W=2, K=3),)
+    complete_shapes = (Dims(B=1, C=8, M=2, H=1, W=3, K=3), Dims(B=2, C=2, M=2, H=2, W=3, K=3))
 
     def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
         """Return the map and the four projections."""
@@ -664,7 +664,7 @@ class LocalSelfAttentionWithBiasIsInvolution(Claim):
         "scaled": "the products of queries and keys are divided by √D, the bias is not",
     }
     shapes = (Dims(B=1, C=8, M=2, H=3, W=7, K=3), Dims(B=2, C=2, M=2, H=1, W=4, K=5))
-    complete_shapes = (Dims(B=1, C=2, M=2, H=1, W=2, K=3),)
+    complete_shapes = (Dims(B=1, C=8, M=2, H=1, W=3, K=3), Dims(B=2, C=2, M=2, H=2, W=3, K=3))
 
     def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
         """Return the map, the four projections, and the biases of all taps."""
@@ -765,7 +765,7 @@ class SelfAttentionIsASpecialCaseOfInvolution(Claim):
         "group-per-head": "every head has kernels of its own",
     }
     shapes = (Dims(B=1, C=8, M=2, H=3, W=7), Dims(B=2, C=2, M=2, H=1, W=4))
-    complete_shapes = (Dims(B=1, C=2, M=2, H=1, W=2),)
+    complete_shapes = (Dims(B=1, C=8, M=2, H=1, W=3), Dims(B=2, C=2, M=2, H=2, W=3))
     corrects = "self-attention-is-a-special-case-of-involution-as-stated"
 
     def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:

@@ -81,7 +81,7 @@ class OutlookAttentionIsInvolution(OverlappingWindows, RowOrder, BlockedGroups, 
         Dims(B=1, C=6, M=3, H=5, W=4, K=2),
         Dims(B=1, C=24, M=2, H=14, W=14, K=3),
     )
-    complete_shapes = (Dims(B=1, C=2, M=1, H=1, W=2, K=2),)
+    complete_shapes = (Dims(B=1, C=4, M=2, H=2, W=3, K=2), Dims(B=2, C=1, M=1, H=1, W=3, K=3))
     corrects = "outlook-attention-is-involution-as-stated"
     algebra = (
         "y[b, c, p] = Σ_n Σ_q a[b, m, n, p−o_n, q−o_n] · v[b, c, q] over the windows with p and q equals "
@@ -215,7 +215,7 @@ class OutlookAttentionIsInvolutionEndToEnd(Claim):
         "group-per-head": "every head has kernels of its own",
     }
     shapes = (Dims(B=1, C=8, M=2, H=3, W=7, K=3), Dims(B=2, C=2, M=2, H=1, W=4, K=2))
-    complete_shapes = (Dims(B=1, C=1, M=1, H=1, W=2, K=2),)
+    complete_shapes = (Dims(B=1, C=8, M=2, H=1, W=3, K=2), Dims(B=2, C=2, M=2, H=2, W=3, K=2))
     algebra = OutlookAttentionIsInvolution.algebra
 
     def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
@@ -395,7 +395,7 @@ class OutlookAttentionWeightSums(OverlappingWindows, _WeightSums):
     name = "outlook-attention-weight-sums"
     source = f"follows from {VOLO}, eq. (3) to (5): softmax of each window's rows, then the sum over windows"
     shapes = tuple(d.replace(stride=1) for d in (*SMALL, Dims(B=1, C=2, M=1, H=6, W=8, K=5)))
-    complete_shapes = (Dims(B=1, C=1, M=1, H=1, W=2, K=2, stride=1),)
+    complete_shapes = (Dims(B=2, C=1, M=1, H=1, W=3, K=3, stride=1),)
     corrects = "outlook-attention-weight-sums-as-stated"
     algebra = (
         "Σ_n Σ_q a[n, p−o_n, q−o_n] has the inner sum one for each window n that holds p, and these are "
@@ -445,7 +445,7 @@ class OutlookAttentionWeightSumsAtStrideTwo(_WeightSums):
     shapes = tuple(
         Dims(B=2, C=4, M=2, H=H, W=W, K=3, stride=2) for H, W in ((7, 6), (6, 5), (2, 5), (1, 4), (14, 14))
     )
-    complete_shapes = (Dims(B=1, C=1, M=1, H=1, W=2, K=3, stride=2),)
+    complete_shapes = (Dims(B=1, C=1, M=1, H=2, W=3, K=3, stride=2),)
     algebra = "Σ_n Σ_q a[n, p−o_n, q−o_n] has the inner sum one for each window n that holds p"
 
     @lemma

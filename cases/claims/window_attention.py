@@ -39,7 +39,7 @@ HAN = "Han et al. 2022, ICLR, arXiv 2106.04263"
 # The largest map first, so that an error at one position is seen where it is rare.
 SMALL = tuple(Dims(B=2, C=4, M=2, H=H, W=W, S=S) for H, W, S in reversed(WINDOWED_MAPS))
 REALISTIC = Dims(B=1, C=32, M=2, H=14, W=14, S=7)
-TINY = Dims(B=2, C=2, M=1, H=1, W=2, S=1)
+TINY = (Dims(B=2, C=4, M=2, H=2, W=4, S=2),)
 
 
 class Windows:
@@ -113,7 +113,7 @@ class WindowAttentionIsInvolution(WindowTaps, RowOrder, BlockedGroups, Claim):
         "per-image": "every image has kernels of its own",
     }
     shapes = (*SMALL, REALISTIC)
-    complete_shapes = (Dims(B=2, C=2, M=1, H=2, W=2, S=2),)
+    complete_shapes = TINY
     algebra = (
         "y[b, c, p] = Σ_q a[b, n, m, p, q] · v[b, c, q] over the window of p equals "
         "Σ_uv k[b, g, u, v, p] · v[b, c, p + (u, v) − (S−1, S−1)] over all taps, for each q of the window is "
@@ -214,7 +214,7 @@ class WindowAttentionIsSelfAttention(Windows, RowOrder, Claim):
         "per-image": "every image has matrices of its own",
     }
     shapes = (*SMALL, REALISTIC)
-    complete_shapes = (Dims(B=2, C=2, M=1, H=2, W=2, S=2), TINY)
+    complete_shapes = TINY
     algebra = (
         "Σ_q a[b, m, p, q] · v[b, c, q] over all positions has no terms but those of the window of p, whose "
         "positions and places determine each other, in rows and in columns"
@@ -304,7 +304,7 @@ class ShiftedWindowAttentionIsRolled(Windows, Claim):
         Dims(B=2, C=4, M=2, H=3, W=6, S=3, shift=2),
         Dims(B=1, C=32, M=2, H=14, W=14, S=7, shift=3),
     )
-    complete_shapes = (Dims(B=2, C=2, M=1, H=2, W=2, S=2, shift=1),)
+    complete_shapes = (Dims(B=2, C=4, M=2, H=2, W=4, S=2, shift=1),)
     algebra = (
         "position i of the map is position r of the rolled one, and place r mod S of window r div S there; "
         "rolling back undoes the one, and the sums over windows are the same"
@@ -374,7 +374,7 @@ class ShiftedWindowAttentionIsRolled(Windows, Claim):
 class _EndToEnd(Claim):
     """Attention in windows with softmax, position biases and projections; subclasses name the other side."""
 
-    complete_shapes = (Dims(B=1, C=1, M=1, H=1, W=2, S=1),)
+    complete_shapes = (Dims(B=1, C=2, M=2, H=2, W=4, S=2),)
 
     def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
         """Return the map, the layers, and the table of position biases."""
@@ -576,7 +576,7 @@ class ShiftedWindowAttentionIsAMovedGrid(_EndToEnd):
         Dims(B=1, C=8, M=2, H=4, W=6, S=2, shift=1),
         Dims(B=2, C=2, M=2, H=3, W=6, S=3, shift=2),
     )
-    complete_shapes = (Dims(B=1, C=1, M=1, H=2, W=2, S=2, shift=1),)
+    complete_shapes = (Dims(B=1, C=2, M=2, H=2, W=4, S=2, shift=1),)
     algebra = (
         "the mask leaves a row of the softmax those positions of the rolled window that lie on the same side "
         "of the border, which are those of its cell, at the same offsets as on the map"
@@ -653,7 +653,7 @@ class SwinMaskKeepsApart(Claim):
         Dims(B=1, C=4, M=2, H=6, W=9, S=3, shift=1),
         Dims(B=1, C=4, M=1, H=3, W=6, S=3, shift=2),
     )
-    complete_shapes = (Dims(B=1, C=1, M=1, H=2, W=2, S=2, shift=1),)
+    complete_shapes = (Dims(B=1, C=2, M=2, H=2, W=4, S=2, shift=1),)
     corrects = "swin-mask-keeps-apart-as-stated"
 
     def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
@@ -782,7 +782,6 @@ class WindowAttentionIsPermutationEquivariant(_Equivariant):
         "moved-back": "outputs are exchanged in the same way",
     }
     shapes = EXCHANGED
-    complete_shapes = (Dims(B=1, C=1, M=1, H=2, W=2, S=2),)
 
     def orders(self, d: Dims) -> Tensor:
         """Exchange two places of the last window, and turn all of them."""
@@ -819,7 +818,6 @@ class WindowAttentionIsNotPermutationEquivariant(_Reordered):
         "within-windows": "places of one window are exchanged, and not whole windows",
     }
     shapes = EXCHANGED
-    complete_shapes = (Dims(B=1, C=1, M=1, H=2, W=2, S=2),)
 
     def orders(self, d: Dims) -> Tensor:
         """Exchange two places of the last window."""
@@ -866,7 +864,6 @@ class WindowAttentionIsEquivariantToWindows(_Equivariant):
         "moved-back": "outputs are moved in the same way",
     }
     shapes = EXCHANGED
-    complete_shapes = (Dims(B=1, C=1, M=1, H=1, W=2, S=1),)
 
     def orders(self, d: Dims) -> Tensor:
         """Exchange two windows, turn all of them, and shift the map by a window down and to the right."""
@@ -901,7 +898,6 @@ class WindowAttentionIsNotShiftEquivariant(_Reordered):
         "columns-differ": "the columns of the map are not all the same",
     }
     shapes = EXCHANGED
-    complete_shapes = (Dims(B=1, C=1, M=1, H=2, W=4, S=2),)
 
     def orders(self, d: Dims) -> Tensor:
         """Shift the map by one column."""
@@ -951,7 +947,7 @@ class SlidingAttentionIsTranslationEquivariant(Translated):
         Dims(B=1, C=8, M=2, H=6, W=9, K=3, down=1, right=2),
         Dims(B=2, C=2, M=2, H=5, W=4, K=3, down=2, right=0),
     )
-    complete_shapes = (Dims(B=1, C=1, M=1, H=3, W=4, K=3, down=0, right=1),)
+    complete_shapes = (Dims(B=1, C=2, M=2, H=4, W=5, K=3, down=1, right=0),)
 
     def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
         """Return the picture and the four projections."""
@@ -1041,7 +1037,7 @@ class LocalOperatorsAreOneInvolution(WindowTaps, OverlappingWindows, CentredTaps
         Dims(B=2, C=4, M=2, H=9, W=3, S=3, K=3),
         Dims(B=1, C=4, M=2, H=2, W=6, S=2, K=5),
     )
-    complete_shapes = (Dims(B=1, C=2, M=1, H=1, W=2, S=1, K=2),)
+    complete_shapes = (Dims(B=1, C=4, M=2, H=2, W=4, S=2, K=2),)
     algebra = (
         "each output is a sum over positions of the map with weights that head, image and position decide, "
         "and each position is read by one tap of each kernel"
@@ -1142,7 +1138,7 @@ class LocalAttentionIsDepthwise(CentredTaps, BlockedGroups, Claim):
         *(Dims(B=2, C=4, M=2, H=H, W=W, K=K) for H, W, K in reversed(MAPS[:4])),
         Dims(B=1, C=32, M=2, H=14, W=14, K=7),
     )
-    complete_shapes = (Dims(B=2, C=2, M=1, H=2, W=1, K=3),)
+    complete_shapes = (Dims(B=2, C=4, M=2, H=2, W=3, K=3),)
     corrects = "local-attention-is-depthwise-as-stated"
     algebra = (
         "Σ_n a[m, n] · v[b, c, p_n] over the neighbours in the map equals Σ_uv k[c, u, v] · v[b, c, i+u−r, "
@@ -1277,7 +1273,7 @@ class LocalAttentionKeepsConstants(CentredTaps, Claim):
         "masked": "neighbours outside the map take no part in the sum",
     }
     shapes = tuple(Dims(B=2, C=4, M=2, H=H, W=W, K=K) for H, W, K in reversed(MAPS))
-    complete_shapes = (Dims(B=1, C=1, M=1, H=2, W=1, K=3),)
+    complete_shapes = (Dims(B=2, C=4, M=2, H=2, W=3, K=3),)
     algebra = (
         "Σ_n a[n] · c over the neighbours in the map is c times Σ_n a[n], and the taps outside read zeros"
     )
