@@ -11,7 +11,7 @@ from harness.bench.dims import Dims
 from harness.bench.proof.certificate import Difference, Known, Outcome
 from harness.bench.proof.evidence import certified, constructed, countered, counterexample
 from harness.bench.proof.kinds import check_shape
-from harness.bench.proof.levels import reach_further
+from harness.bench.proof.levels import Reached, prove_completely, reach_further
 from harness.bench.threads import one_thread
 from harness.paper.errors import SameopError
 
@@ -82,20 +82,28 @@ class _Proof:
 
     def go_further(self) -> None:
         """Take a claim that holds to the levels above; one that contradicts it decides."""
-        if self.verdict != "holds":
-            return
-        for reached in reach_further(self.claim):
-            if reached.verdict == "holds":
-                self.evidence += reached.evidence
-            elif reached.verdict == "left out":
-                self.left_out.append({"what": reached.level, "reason": reached.reason})
-            else:
-                self.verdict, self.reason, self.difference = (
-                    reached.verdict,
-                    reached.reason,
-                    reached.difference,
-                )
-                return
+        if self.verdict == "refused":
+            self._settle()
+        elif self.verdict == "holds":
+            for reached in reach_further(self.claim):
+                self._note(reached)
+
+    def _settle(self) -> None:
+        """Let a complete proof decide where the certificate cannot, for it knows more of a softmax."""
+        settled = _settled(self.claim)
+        if settled:
+            self.left_out.append({"what": "L1", "reason": str(self.reason)})
+            self.verdict, self.reason, self.evidence = "holds", None, []
+            for reached in settled:
+                self._note(reached)
+
+    def _note(self, reached: Reached) -> None:
+        if reached.verdict == "holds":
+            self.evidence += reached.evidence
+        elif reached.verdict == "left out":
+            self.left_out.append({"what": reached.level, "reason": reached.reason})
+        elif self.verdict == "holds":
+            self.verdict, self.reason, self.difference = reached.verdict, reached.reason, reached.difference
 
     def _conclude(self, d: Dims, outcome: Outcome) -> None:
         """Let the claim hold only where every shape does; a refutation outranks a refusal."""
@@ -120,6 +128,8 @@ class _Proof:
                 break
             if outcome.verdict == "refused":
                 verdict, reason = "refused", outcome.reason
+        if verdict == "refused" and mutant.reason and _settled(changed):
+            verdict, reason = "holds", None
         return {
             "name": mutant.name,
             "statement": mutant.statement,
@@ -139,6 +149,14 @@ class _Proof:
             return {}
         known = self.known.get(d, {})
         return {key: analysis for key, analysis in known.items() if key[0] != mutant.side}
+
+
+def _settled(claim: Claim) -> list[Reached]:
+    """Return the complete proofs of an identity that its certificate refuses, if it has all of them."""
+    if claim.kind not in ("identity", "limit"):
+        return []
+    found = list(prove_completely(claim))
+    return found if all(reached.verdict == "holds" for reached in found) else []
 
 
 _DESCRIBE = {"identity": certified, "limit": certified, "negative": countered, "inequality": constructed}
