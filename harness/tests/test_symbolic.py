@@ -12,10 +12,12 @@ from torch import Tensor
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from harness.bench.proof.complete import Complete
+from harness.bench.proof.refusal import RefusedError
 from harness.bench.proof.symbolic import certify_symbolically, polynomials
 from harness.bench.proof.symbolic.following import Following
 from harness.bench.proof.symbolic.operation import Call, Marks
 from harness.bench.proof.symbolic.rules import RULES
+from harness.bench.proof.symbolic.symbols import Symbols
 from harness.paper.errors import SameopError
 
 Inputs = dict[str, Tensor]
@@ -147,6 +149,8 @@ IDENTITIES: dict[str, tuple[Program, Program]] = {
         lambda t: (t["y"] - t["x"]).abs(),
     ),
     "absolute value squared": (of_rows(lambda x: x.abs() ** 2), of_rows(lambda x: x * x)),
+    "absolute value to the fifth": (of_rows(lambda x: x.abs() ** 5), of_rows(lambda x: x**4 * x.abs())),
+    "divided by an absolute value": (of_rows(lambda x: x**4 / x.abs()), of_rows(lambda x: x.abs() ** 3)),
     "larger and smaller": (
         lambda t: torch.maximum(t["x"], t["y"]) * torch.minimum(t["x"], t["y"]),
         lambda t: t["x"] * t["y"],
@@ -182,6 +186,10 @@ IDENTITIES: dict[str, tuple[Program, Program]] = {
         of_rows(lambda x: (x * x + 1).sqrt() * (x * x + 1).sqrt()),
         of_rows(lambda x: x * x + 1),
     ),
+    "divided by a root": (
+        of_rows(lambda x: (x * x + 1) / (x * x + 1).sqrt()),
+        of_rows(lambda x: (x * x + 1).sqrt()),
+    ),
     "layer norm": (of_rows(lambda x: F.layer_norm(x, (3,))), normalised),
     "layer norm of a shifted row": (
         lambda t: F.layer_norm(t["x"] + t["c"], (3,)),
@@ -191,6 +199,10 @@ IDENTITIES: dict[str, tuple[Program, Program]] = {
     "gelu less gelu": (of_rows(lambda x: F.gelu(x) - F.gelu(-x)), of_rows(lambda x: x)),
     "a third of a sum": (of_rows(lambda x: x.mean(1)), of_rows(lambda x: x.sum(1) / 3)),
     "written in place": (written_in_place, lambda t: t["x"] @ t["w"]),
+    "indices in memory that was only allocated": (
+        lambda t: t["x"][:, torch.empty(2, dtype=torch.long).fill_(1)],
+        lambda t: t["x"][:, [1, 1]],
+    ),
     "through aliases": (
         through_aliases,
         lambda t: t["x"] * torch.tensor([1, 2, 2]) + F.pad(2 * t["x"][:, 1:2], (0, 2)),
@@ -369,6 +381,16 @@ FOLLOWS_NOT = (
     "the program does something else on other inputs, carries data out of torch, "
     "or writes a result in a way that cannot be followed"
 )
+NOWHERE, LAST = torch.tensor(False), torch.tensor([0, 2])
+
+
+def edited_unreturned(x: Tensor) -> Tensor:
+    """Edit a tensor by an operation that returns nothing."""
+    copied = x.clone()
+    torch._foreach_mul_([copied], 1)
+    return copied
+
+
 REFUSED: dict[str, tuple[Program, str]] = {
     "numpy": (of_rows(lambda x: torch.from_numpy(x.numpy().copy())), NO_NUMPY),
     "a number": (of_rows(lambda x: x * (x[0, 0].item() ** 0)), "Tensor.item carries data out of torch"),
@@ -395,12 +417,16 @@ REFUSED: dict[str, tuple[Program, str]] = {
         "aten.nan_to_num reads memory that was never written",
     ),
     "half of it written": (
-        of_rows(lambda x: torch.empty_like(x).index_copy_(1, torch.tensor([0, 2]), x[:, 1:]).sum() * 0 + x),
+        of_rows(lambda x: torch.where(NOWHERE, torch.empty_like(x).index_copy_(1, LAST, x[:, 1:]).sum(), x)),
         "aten.sum reads memory that was never written",
     ),
     "memory of another kind": (
         of_rows(lambda x: x.view(torch.int64).view(torch.float64)),
         "memory is written as torch.float64 and read as torch.int64",
+    ),
+    "an edit without a result": (
+        of_rows(edited_unreturned),
+        "aten._foreach_mul_ edits a tensor that it does not return",
     ),
     "an edited input": (changed_input, "the program changes its input x"),
     "zero by zero": (of_rows(lambda x: x / (x - x)), "aten.div divides by zero"),
@@ -422,6 +448,12 @@ def test_memory_written_behind_is_refused() -> None:
     """Symbols that do not give the values of the program are no proof."""
     outcome = held(written_behind, lambda t: torch.full((2, 3), 7.0))
     assert outcome.reason == f"On the left side {FOLLOWS_NOT}."
+
+
+def test_memory_that_grows_is_refused() -> None:
+    """Marks that no longer fit their memory are not read."""
+    with Following(Symbols()), pytest.raises(RefusedError, match=r"^memory changes its size$"):
+        torch.zeros(2, dtype=torch.float64).resize_(3)
 
 
 def test_a_program_that_is_otherwise_when_followed_is_refused() -> None:

@@ -289,6 +289,10 @@ FORMS: dict[str, tuple[Program, str]] = {
     ),
     "data in an exponent": (lambda x, w, v: w.abs() ** v, "aten.pow has the data in its exponent"),
     "a high power": (lambda x, w, v: w**40, "aten.pow has the exponent 40.0"),
+    "running statistics": (
+        lambda x, w, v: F.batch_norm(x, x[0, :, 0, 0].clone(), x[0, :, 0, 1].clone(), training=True),
+        "aten.native_batch_norm edits running statistics",
+    ),
     "too many rivals": (
         lambda x, w, v: w.relu().sum().relu(),
         "aten.relu takes the largest of more than 64 values",

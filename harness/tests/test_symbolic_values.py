@@ -255,6 +255,8 @@ def test_roots_take_out_squares_of_numbers() -> None:
     inner = symbols.combination([(1, symbols.product(x, x)), (1, ONE)])
     scaled = symbols.combination([(Fraction(9, 4), inner)])
     assert symbols.root(scaled) == symbols.combination([(Fraction(3, 2), symbols.root(inner))])
+    fifth = symbols.combination([(5, inner)])
+    assert symbols.root(fifth) == symbols.of_atom(symbols.atom("root", (fifth,)))
     assert symbols.root(symbols.number(Fraction(9, 4))) == symbols.number(1.5)
     assert symbols.root(ZERO) == ZERO
 

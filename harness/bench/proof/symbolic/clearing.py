@@ -2,8 +2,9 @@
 
 Each step is an identity of functions wherever nothing is divided by zero:
 
-- a value with 1/p in it is multiplied by a power of p, and one with a negative power of x by one of x;
-- a root satisfies r² = p; the largest m of s, t, … satisfies (m − s)(m − t)… = 0, which lowers its powers.
+- a value with 1/p in it is multiplied by a power of p;
+- a root satisfies r² = p, and the largest m of s, t, … satisfies (m − s)(m − t)… = 0: a value with negative
+  powers of r or m is multiplied by positive ones, and high powers are lowered.
 
 An atom is made of earlier ones only, so what a step brings in is looked at later, and the steps end. A value
 that ends at zero is zero; where it is not, nothing follows: it may be zero by a law that is not used here,
@@ -12,7 +13,6 @@ such as |x|·|y| = |xy|.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 
 from harness.bench.proof.symbolic.polynomials import UNIT, Polynomial, Rational, tidied
@@ -41,20 +41,17 @@ def _latest(symbols: Symbols, polynomial: Polynomial) -> int | None:
 
 def _is_usable(symbols: Symbols, atom: int, power: Rational) -> bool:
     described = symbols.atoms[atom]
-    if described.kind == "exponential":
-        return False
     lowered_from = {"reciprocal": 1, "root": 2, "largest": len(described.arguments)}
-    return power < 0 or power >= lowered_from.get(described.kind, math.inf)
+    most = lowered_from.get(described.kind)
+    return most is not None and not 0 <= power < most
 
 
-def _relation(symbols: Symbols, atom: int) -> list[Polynomial] | None:
-    """Return p₀, p₁, … such that the atom's power of their number is Σ pₖ·atomᵏ, if there is one."""
+def _relation(symbols: Symbols, atom: int) -> list[Polynomial]:
+    """Return p₀, p₁, … such that the power of a root or a largest value by their number is Σ pₖ·atomᵏ."""
     described = symbols.atoms[atom]
     arguments = [symbols.polynomial(argument) for argument in described.arguments]
     if described.kind == "root":
         return [arguments[0], {}]
-    if described.kind != "largest":
-        return None
     product: list[Polynomial] = [{UNIT: 1}]  # coefficients of Π (m − s) in m
     for argument in arguments:
         lower = [symbols.ring.product(argument, coefficient) for coefficient in product] + [{}]
@@ -71,11 +68,9 @@ def _without(symbols: Symbols, polynomial: Polynomial, atom: int) -> Polynomial:
         return _cleared(symbols, parts, symbols.polynomial(symbols.atoms[atom].arguments[0]))
     lowest = min(0, *parts)
     raised = {power - lowest: part for power, part in parts.items()}
-    relation = _relation(symbols, atom)
-    if relation is not None:
-        raised = _lowered(symbols, raised, relation)
-    own = [symbols.ring.number(((atom, power),) if power else ()) for power in raised]
-    return _total(symbols, [({number: 1}, part) for number, part in zip(own, raised.values(), strict=True)])
+    lowered = _lowered(symbols, raised, _relation(symbols, atom))
+    own = [symbols.ring.number(((atom, power),) if power else ()) for power in lowered]
+    return _total(symbols, [({number: 1}, part) for number, part in zip(own, lowered.values(), strict=True)])
 
 
 def _parts(symbols: Symbols, polynomial: Polynomial, atom: int) -> Parts:

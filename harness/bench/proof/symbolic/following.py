@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 from harness.bench.proof.refusal import Escapes, RefusedError, demand_returned
 from harness.bench.proof.shadow import OVERWRITES
 from harness.bench.proof.shadow import UNWRITTEN as ALLOCATIONS
-from harness.bench.proof.symbolic.memory import Memory, MisreadError
+from harness.bench.proof.symbolic.memory import Memory
 from harness.bench.proof.symbolic.operation import Call, Marked, Rule
 from harness.bench.proof.symbolic.polynomials import NoFormError
 from harness.bench.proof.symbolic.rules import RULES
@@ -50,10 +50,7 @@ class Following(TorchDispatchMode):
             count = tensor.untyped_storage().nbytes() // tensor.element_size()
             whole = tensor.detach().as_strided((count,), (1,), 0)
             self._memory.write(whole, self._constants(whole))
-        try:
-            return self._memory.read(tensor)
-        except MisreadError as error:
-            raise RefusedError(str(error)) from error
+        return self._memory.read(tensor)
 
     def __enter__(self) -> Self:
         self._escapes.__enter__()  # type: ignore[no-untyped-call]

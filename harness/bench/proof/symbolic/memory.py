@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from harness.bench.proof.refusal import key_of
+from harness.bench.proof.refusal import RefusedError, key_of
 
 
 @dataclass
@@ -19,10 +19,6 @@ class _Marked:
     storage: StorageWeakRef
     dtype: torch.dtype
     marks: Tensor
-
-
-class MisreadError(Exception):
-    """Memory is read in a way in which its marks do not fit; the message is a clause."""
 
 
 class Memory:
@@ -41,12 +37,12 @@ class Memory:
         return key_of(tensor) in self._storages
 
     def read(self, tensor: Tensor) -> Tensor:
-        """Return the marks of a tensor, as float64 in its own layout."""
+        """Return the marks of a tensor, as float64 in its own layout, where they fit."""
         marked = self._storages[key_of(tensor)]
         if marked.dtype != tensor.dtype:
-            raise MisreadError(f"memory is written as {marked.dtype} and read as {tensor.dtype}")
+            raise RefusedError(f"memory is written as {marked.dtype} and read as {tensor.dtype}")
         if marked.marks.numel() != _length(tensor):
-            raise MisreadError("memory changes its size")
+            raise RefusedError("memory changes its size")
         return marked.marks.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
 
     def write(self, tensor: Tensor, marks: Tensor) -> None:
