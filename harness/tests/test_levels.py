@@ -107,7 +107,7 @@ def test_the_shapes_named_for_it_are_the_ones_that_are_complete() -> None:
 
 
 def test_a_level_that_is_not_reached_has_a_reason() -> None:
-    """A shape that takes too many calls is left out with both reasons, and the certificate stands."""
+    """A shape that is too large is left out with the reason, and the certificate stands."""
 
     class Large(Claim):
         """A matrix is multiplied by itself three times, which is no linear map."""
@@ -131,10 +131,30 @@ def test_a_level_that_is_not_reached_has_a_reason() -> None:
 
     found = prove(Large())
     assert (found["verdict"], found["level"]) == ("holds", "L1")
-    (left_out,) = found["left_out"]
-    assert left_out["what"] == "L2"
-    assert left_out["reason"].startswith("At C=64: By a basis: ")
-    assert " By symbols: " in left_out["reason"]
+    reason = "At C=64 its smallest shape has 4096 free numbers, more than 200: name `complete_shapes`."
+    assert found["left_out"] == [{"what": "L2", "reason": reason}]
+
+
+class SummingToOne(Scaling):
+    """The weights of a softmax sum to one."""
+
+    name = "summing-to-one"
+
+    def left(self, d: Dims, x: Tensor, y: Tensor, f: Tensor) -> Tensor:
+        """Weigh one number with all of them."""
+        return (x.softmax(0) * f).sum()
+
+    def right(self, d: Dims, x: Tensor, y: Tensor, f: Tensor) -> Tensor:
+        """Return that number."""
+        return f + 0 * y.sum()
+
+
+def test_what_an_arbitrary_function_does_not_show_is_decided_completely() -> None:
+    """Softmax weights sum to one and arbitrary ones do not: the certificate refuses, the symbols prove."""
+    found = prove(SummingToOne())
+    assert (found["verdict"], found["level"], found["reason"]) == ("holds", "L2", None)
+    assert [entry["method"] for entry in found["evidence"]] == ["symbolic"]
+    assert [entry["what"] for entry in found["left_out"]] == ["L1"]
 
 
 def test_a_lemma_makes_the_third_level() -> None:
