@@ -26,7 +26,9 @@ What the theorem needs is read off the majorants of both programs (see :mod:`maj
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -38,6 +40,7 @@ from torch import Tensor
 from harness.bench.inputs import Tensors
 from harness.bench.proof.analysis import Analysis, analyse, demand_same_outside
 from harness.bench.proof.complete import Complete, Verdict
+from harness.bench.proof.exactness import Watch, demand_exact
 from harness.bench.proof.majorant import Majorant
 from harness.bench.proof.packing import (
     Bounds,
@@ -112,21 +115,32 @@ class _Pair:
         """Call both programs at one point [variables] and compare their results bitwise."""
         left, right = (self._call(name, program, point) for name, program in self.sides.items())
         found = first_difference(left, right)
-        return found and replace(found, result=self.names.get(found.result, found.result))
+        if found is None:
+            return None
+        self.demand_exact_kernels(point)
+        return replace(found, result=self.names.get(found.result, found.result))
 
     def differ(self, colours: Sequence[Colour], found: Difference) -> bool:
         """Whether they still differ at a place where all variables of the given colours are one."""
         point = self.variables.ones([variable for colour in colours for variable in colour])
         left, right = (self._call(name, program, point) for name, program in self.sides.items())
         result = next((key for key, name in self.names.items() if name == found.result), found.result)
-        return bool(left[result][found.index] != right[result][found.index])
+        return result in left and bool(left[result][found.index] != right[result][found.index])
 
-    def _call(self, name: str, program: Program, point: Tensor) -> Tensors:
+    def demand_exact_kernels(self, point: Tensor) -> None:
+        """Refuse a difference that one of the kernels may have made."""
+        for name, program in self.sides.items():
+            watch = Watch()
+            self._call(name, program, point, watch)
+            with telling(name):
+                demand_exact(watch)
+
+    def _call(self, name: str, program: Program, point: Tensor, watch: Watch | None = None) -> Tensors:
         own = point.clone()
         with torch.no_grad(), telling(name):
-            results = {
-                key: result.clone() for key, result in named(program(self.variables.tensors(own))).items()
-            }
+            with watch or contextlib.nullcontext():
+                outputs = named(program(self.variables.tensors(own)))
+            results = {key: result.clone() for key, result in outputs.items()}
             if not torch.equal(own, point):
                 raise RefusedError("the program changes its inputs")
         return results
@@ -166,7 +180,9 @@ class _Check:
         followed = [self._follow(name, side, shapes) for name, side in pair.sides.items()]
         # Before anything else the constant terms, and how many results there are.
         self._call(pair, torch.zeros(variables.count, dtype=torch.float64))
-        if self.difference is None:
+        if self.difference is not None:
+            self.product = []
+        else:
             grain = max(analysis.grain for analysis, _ in followed)
             bounds = Bounds(variables, (followed[0][1], followed[1][1]), grain)
             self._compare_products(pair, bounds)
@@ -216,6 +232,8 @@ class _Check:
 
     def _reduce(self, pair: _Pair, bounds: Bounds, packed: Packed, found: Difference) -> None:
         """Find a single basis product at which the programs differ, and show the difference there."""
+        if not math.isfinite(found.left - found.right):
+            return
         chosen = list(packed.lowest(_in_units(found, bounds.grain)))
         if not pair.differ(chosen, found):
             return  # a program that does something else when it is called again

@@ -4,7 +4,8 @@ Both programs run on random integers in float64. If every sum of absolute terms 
 of the finest binary fraction that occurs, no addition or multiplication rounds in any order, so equal
 polynomials give bitwise equal results. Functions that are no polynomials are taken as arbitrary ones: an
 oracle answers in their place, and what holds for arbitrary functions holds for them. How likely the
-trials miss a difference is derived in :mod:`~harness.bench.proof.chance`.
+trials miss a difference is derived in :mod:`~harness.bench.proof.chance`. A difference is believed only
+where the kernels of both sides were exact on the integers that show it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from harness.bench.inputs import Tensors
 from harness.bench.proof.analysis import EXACT_BELOW, Analysis, analyse, demand_same_outside, follow
 from harness.bench.proof.chance import TARGET_LOG10_P, Chance
 from harness.bench.proof.confirmation import first_real_difference
+from harness.bench.proof.exactness import Watch, demand_exact
 from harness.bench.proof.oracle import Oracle, Past
 from harness.bench.proof.programs import (
     Difference,
@@ -25,12 +27,9 @@ from harness.bench.proof.programs import (
     Shapes,
     draw_integers,
     first_difference,
+    telling,
+    within,
 )
-from harness.bench.proof.programs import demand_unchanged as _demand_unchanged
-from harness.bench.proof.programs import gradients as _gradients
-from harness.bench.proof.programs import named as _named
-from harness.bench.proof.programs import output_shapes as _output_shapes
-from harness.bench.proof.programs import telling as _telling
 from harness.bench.proof.refusal import RefusedError
 from harness.bench.proof.uninterpreted import Trial
 
@@ -45,11 +44,6 @@ __all__ = [
     "Outputs",
     "Program",
     "Shapes",
-    "_demand_unchanged",
-    "_gradients",
-    "_named",
-    "_output_shapes",
-    "_telling",
     "analyse",
     "certify",
     "draw_integers",
@@ -155,7 +149,7 @@ class _Pass:
     def _analyse(self) -> list[Analysis]:
         for name, side in self._sides:
             if (name, self.vjp) not in self.known:
-                with _telling(name):
+                with telling(name):
                     self.known[name, self.vjp] = analyse(side, self.shapes, self.seed, vjp=self.vjp)
         return [self.known[name, self.vjp] for name, _ in self._sides]
 
@@ -164,19 +158,38 @@ class _Pass:
         for trial in range(count):
             results = []
             for (name, side), analysis, past in zip(self._sides, analyses, pasts, strict=True):
-                with _telling(name):
+                with telling(name):
                     results.append(self._try(side, analysis, magnitude, self.seed + trial, past))
             difference = first_difference(*results)
             if difference is not None:
+                self._demand_exact_kernels(analyses, magnitude, trial)
                 return difference
         return None
 
-    def _try(self, side: Program, analysis: Analysis, magnitude: int, seed: int, past: Past) -> Tensors:
+    def _demand_exact_kernels(self, analyses: list[Analysis], magnitude: int, last: int) -> None:
+        """Repeat the trials up to the one that found a difference, every contraction in integers too."""
+        for (name, side), analysis in zip(self._sides, analyses, strict=True):
+            past = Past()
+            for trial in range(last + 1):
+                with telling(name):
+                    watch = Watch()
+                    self._try(side, analysis, magnitude, self.seed + trial, past, watch)
+                    demand_exact(watch)
+
+    def _try(
+        self,
+        side: Program,
+        analysis: Analysis,
+        magnitude: int,
+        seed: int,
+        past: Past,
+        watch: Watch | None = None,
+    ) -> Tensors:
         point = Point.of_integers(side, self.shapes, magnitude, seed, vjp=self.vjp)
         if not analysis.uninterpreted:
-            return _copied(point.evaluate(side))
+            return _copied(point.evaluate(side, watch))
         trial = Trial(Oracle(magnitude, seed, past), analysis.plan)
-        results = _copied(point.evaluate(side, trial))
+        results = _copied(point.evaluate(side, within(trial, watch) if watch else trial))
         trial.demand_finished()
         return results
 
@@ -198,7 +211,7 @@ class _Pass:
 
     def _demand_same_outside(self, analyses: list[Analysis]) -> None:
         for (name, side), analysis in zip(self._sides, analyses, strict=True):
-            with _telling(name):
+            with telling(name):
                 demand_same_outside(side, self.shapes, self.seed, analysis, vjp=self.vjp)
 
 

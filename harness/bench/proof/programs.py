@@ -85,6 +85,13 @@ def telling(side: str) -> Iterator[None]:
         raise RefusedError(f"the {side} side raises {type(error).__name__}: {said}") from error
 
 
+@contextlib.contextmanager
+def within(outer: Mode, inner: Mode) -> Iterator[None]:
+    """Enter two modes: the inner one sees the program, the outer one what the inner one lets run."""
+    with outer, inner:
+        yield
+
+
 def demand_unchanged(inputs: Tensors, before: Tensors) -> None:
     """Refuse a program that writes into what it was given."""
     for name, tensor in inputs.items():
