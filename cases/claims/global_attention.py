@@ -13,6 +13,7 @@ from ..attention import self_attention, sliding_attention2d, spatial_reduction_a
 from ..mlp import separable_mlp, spatial_mixing_mlp
 from ..workloads import MAPS
 from .index_sets import BlockedGroups, within
+from .involution import output_layer, pair_logits, queries_keys_values
 from .self_attention import project
 from .window_attention import reordered, swap, turn
 
@@ -828,6 +829,123 @@ class SelfAttentionIsPermutationEquivariant(Claim):
         """The first channel of the map is not permuted."""
         permuted = torch.cat([x[:, :1].repeat(2, 1, 1, 1), reordered(x, orders(d))[:, 1:]], 1)
         return self_attention.module(permuted + encoding, **layers, heads=d.M)
+
+
+class _Biases(Claim):
+    """What the biases of queries, keys and values come to; subclasses say which."""
+
+    operators = ("self_attention",)
+    shapes = SpatialReductionOfRatioOneEndToEnd.shapes
+    complete_shapes = (Dims(B=1, C=8, M=2, H=1, W=3), Dims(B=2, C=2, M=2, H=1, W=3))
+
+    def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
+        """Return the map and the layers, the bias of queries, keys and values in three parts."""
+        return {
+            "x": (d.B, d.C, d.H, d.W),
+            "qkv": (3 * d.C, d.C),
+            "query_bias": (d.C,),
+            "key_bias": (d.C,),
+            "value_bias": (d.C,),
+            "proj": (d.C, d.C),
+            "proj_bias": (d.C,),
+        }
+
+    def left(self, d: Dims, **given: Tensor) -> Tensor:
+        """Compute self-attention."""
+        biases = torch.cat([given.pop(f"{part}_bias") for part in ("query", "key", "value")])
+        return self_attention.module(**given, qkv_bias=biases, heads=d.M)
+
+    def right(self, d: Dims, *_: Any, **given: Any) -> Tensor:
+        """Compute it with other biases."""
+        raise NotImplementedError
+
+    @mutant(sparse=True)
+    def bias_twice_at_one_position(self, d: Dims, **given: Tensor) -> Tensor:
+        """At the last position the last bias is added twice."""
+        output = self.right(d, **given)
+        output[..., -1, -1] += given["proj_bias"]
+        return output
+
+
+class KeyBiasHasNoEffect(_Biases):
+    """The bias of keys has no effect: softmax over keys takes off what all logits of a query have in common.
+
+    q·(k + b) = q·k + q·b, and q·b is the same for all keys. The biases of queries and of values do have one.
+    """
+
+    name = "key-bias-has-no-effect"
+    source = (
+        "follows from the softmax of Vaswani et al. 2017, arXiv 1706.03762, eq. (1); released code of BEiT "
+        "(microsoft/unilm) and Swin V2 (microsoft/Swin-Transformer) has biases for queries and values alone"
+    )
+    conditions = {
+        "keys": "the bias that is left out is that of the keys",
+        "all-keys": "all keys of a query have the bias, padded ones included",
+    }
+    algebra = "exp(l + c)/Σ exp(l + c) = exp(l)/Σ exp(l)"
+
+    def right(self, d: Dims, key_bias: Tensor, **rest: Tensor) -> Tensor:
+        """Compute self-attention without it."""
+        return self.left(d, key_bias=torch.zeros_like(key_bias), **rest)
+
+    @mutant(drops="keys")
+    def without_the_bias_of_queries(self, d: Dims, query_bias: Tensor, **rest: Tensor) -> Tensor:
+        """The bias of queries is left out."""
+        return self.left(d, query_bias=torch.zeros_like(query_bias), **rest)
+
+    @mutant(drops="keys")
+    def without_the_bias_of_values(self, d: Dims, value_bias: Tensor, **rest: Tensor) -> Tensor:
+        """The bias of values is left out."""
+        return self.left(d, value_bias=torch.zeros_like(value_bias), **rest)
+
+    @mutant(drops="all-keys")
+    def not_for_the_last_key(self, d: Dims, x: Tensor, qkv: Tensor, **rest: Tensor) -> Tensor:
+        """The last key alone goes without it."""
+        biases = torch.cat([rest["query_bias"], rest["key_bias"], rest["value_bias"]])
+        q, k, v = queries_keys_values(x, qkv, biases)
+        k[..., -1, -1] -= rest["key_bias"]
+        mixed = self_attention.core(v, pair_logits(d, q, k).softmax(-1))
+        return output_layer(mixed, rest["proj"], rest["proj_bias"])
+
+
+class ValueBiasMovesBehindAttention(_Biases):
+    """The bias of values may be added behind the attention: it comes to W_o·b_v in the last bias.
+
+    The weights of a query sum to one, so that they leave a constant as it is. Where they do not, as in
+    outlook attention or with a softmax that counts padded keys, the bias is weighed.
+    """
+
+    name = "value-bias-moves-behind-attention"
+    source = f"follows from {VASWANI}, eq. (1): the weights of a query are a softmax"
+    conditions = {
+        "sums-to-one": "the weights of a query sum to one",
+        "projected": "the bias that is added behind passes through W_o",
+    }
+    algebra = "Σ_q a[p, q] · (v[q] + b) = Σ_q a[p, q] · v[q] + b for Σ_q a[p, q] = 1"
+
+    def right(self, d: Dims, value_bias: Tensor, proj_bias: Tensor, **rest: Tensor) -> Tensor:
+        """Compute self-attention without it, and add it behind."""
+        moved = proj_bias + rest["proj"] @ value_bias
+        return self.left(d, value_bias=torch.zeros_like(value_bias), proj_bias=moved, **rest)
+
+    @mutant(drops="sums-to-one", side="left")
+    def softmax_over_queries(self, d: Dims, x: Tensor, qkv: Tensor, **rest: Tensor) -> Tensor:
+        """The weights that a key gets sum to one, not those that a query gives."""
+        biases = torch.cat([rest["query_bias"], rest["key_bias"], rest["value_bias"]])
+        q, k, v = queries_keys_values(x, qkv, biases)
+        mixed = self_attention.core(v, pair_logits(d, q, k).softmax(-2))
+        return output_layer(mixed, rest["proj"], rest["proj_bias"])
+
+    @mutant(drops="projected")
+    def not_projected(self, d: Dims, value_bias: Tensor, proj_bias: Tensor, **rest: Tensor) -> Tensor:
+        """The bias is added to the last one as it is."""
+        moved = proj_bias + value_bias
+        return self.left(d, value_bias=torch.zeros_like(value_bias), proj_bias=moved, **rest)
+
+    @mutant()
+    def left_out(self, d: Dims, value_bias: Tensor, **rest: Tensor) -> Tensor:
+        """It is left out."""
+        return self.left(d, value_bias=torch.zeros_like(value_bias), **rest)
 
 
 class SpatialReductionIsALinearProjection(Claim):
