@@ -106,7 +106,7 @@ def _total(ran: Ran) -> Exact:
     axes = ran.args[1] if len(ran.args) > 1 else ran.kwargs.get("dim")
     keep = ran.args[2] if len(ran.args) > 2 else ran.kwargs.get("keepdim", False)
     over = tuple(axes or range(source.units.ndim))
-    units = _within(source, source.units.numel())
+    units = _within(source, source.units.numel() // max(1, ran.result.numel()))
     return Exact(units.sum(over, keepdim=keep) if over else units, source.grain)
 
 
