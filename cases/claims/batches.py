@@ -128,7 +128,13 @@ class BatchIndependentAndDynamic(BatchIndependent):
         return self.compute(d, x, self.parameters(d, free), weights)
 
 
-def _independent(page: Any, **particulars: float) -> type[BatchIndependent]:
+# So small that maxima of lines can be followed over symbols.
+_TINY_PIECES = (Dims(B=2, C=2, H=1, W=2, pieces=2, R=2),)
+
+
+def _independent(
+    page: Any, complete_shapes: tuple[Dims, ...] = (), **particulars: float
+) -> type[BatchIndependent]:
     dynamic = page.operator.traits.dynamic != "static"
     made = ", its weights being made from it linearly" if dynamic else ""
     return claim_of(
@@ -137,6 +143,7 @@ def _independent(page: Any, **particulars: float) -> type[BatchIndependent]:
         "takes-images-one-by-one",
         f"of a batch is that of each of its images{made}.",
         shapes=tuple(d.replace(**particulars) for d in shapes_of(page.core)[:2]),
+        complete_shapes=complete_shapes,
     )
 
 
@@ -156,9 +163,9 @@ DepthwiseConv2d = _independent(depthwise_conv2d)
 DynamicConv1d = _independent(dynamic_conv1d)
 DynamicConv2d = _independent(dynamic_conv2d)
 DynamicDepthwiseConv2d = _independent(dynamic_depthwise_conv2d)
-DynamicReluA = _independent(dynamic_relu_a)
-DynamicReluB = _independent(dynamic_relu_b)
-DynamicReluC = _independent(dynamic_relu_c)
+DynamicReluA = _independent(dynamic_relu_a, _TINY_PIECES)
+DynamicReluB = _independent(dynamic_relu_b, _TINY_PIECES)
+DynamicReluC = _independent(dynamic_relu_c, _TINY_PIECES)
 GatherExcite = _independent(gather_excite)
 InhomogeneousDepthwiseConv2d = _independent(inhomogeneous_depthwise_conv2d)
 Involution = _independent(involution)
