@@ -122,6 +122,12 @@ IDENTITIES: dict[str, tuple[Program, Program]] = {
         lambda t: ((t["y"] + t["c"]) * t["x"].softmax(1)).sum(1, keepdim=True),
         lambda t: (t["y"] * t["x"].softmax(1)).sum(1, keepdim=True) + t["c"],
     ),
+    "many rows that each sum to one": (
+        lambda t: (
+            (t["w"].softmax(1) * t["c"][0] + 1).sum() + t["x"].softmax(1).sum() * t["y"].softmax(0).sum(0)
+        ),
+        lambda t: (3 * t["c"][0] + 11).expand(3),
+    ),
     "permuted classes": (
         of_rows(lambda x: x.softmax(1)[:, [2, 0, 1]]),
         of_rows(lambda x: x[:, [2, 0, 1]].softmax(1)),
@@ -217,6 +223,15 @@ def test_an_identity_holds(name: str) -> None:
     for sides in ((left, right), (right, left)):
         outcome = held(*sides)
         assert (outcome.verdict, outcome.reason, outcome.method) == ("holds", None, "symbolic")
+
+
+def test_constants_may_be_compared() -> None:
+    """Programs without inputs are followed too: their numbers are exact."""
+    thirds = torch.ones(3, dtype=torch.float64)
+    assert held(lambda t: thirds / 3, lambda t: thirds.mean(0, keepdim=True) / thirds.sum(), {}).verdict == (
+        "refuted"
+    )
+    assert held(lambda t: thirds / 3, lambda t: thirds.softmax(0), {}).verdict == "holds"
 
 
 def test_a_masked_key_is_an_absent_one() -> None:

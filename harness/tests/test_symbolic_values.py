@@ -10,9 +10,10 @@ from fractions import Fraction
 import pytest
 
 from harness.bench.proof.symbolic.clearing import vanishes
+from harness.bench.proof.symbolic.division import quotient
 from harness.bench.proof.symbolic.largest import largest, least
 from harness.bench.proof.symbolic.notation import written
-from harness.bench.proof.symbolic.polynomials import UNIT, NoFormError
+from harness.bench.proof.symbolic.polynomials import UNIT, NoFormError, Polynomial, Ring
 from harness.bench.proof.symbolic.symbols import (
     GREATEST,
     LEAST,
@@ -155,6 +156,35 @@ def test_a_disguised_value_vanishes_against_itself(
     disguised = symbols.product(symbols.product(p.value, q.value), symbols.reciprocal(q.value))
     assert vanishes(symbols, symbols.combination([(1, disguised), (-1, p.value)]))
     assert not vanishes(symbols, symbols.combination([(1, disguised), (-1, p.value), (1, ONE)]))
+
+
+laurent = st.dictionaries(
+    st.tuples(*[st.integers(-2, 2)] * 3),
+    st.fractions(-3, 3, max_denominator=4).filter(bool),
+    min_size=1,
+    max_size=4,
+)
+Terms = dict[tuple[int, ...], Fraction]
+
+
+@hypothesis.given(laurent, laurent, laurent)
+@hypothesis.settings(deadline=None, max_examples=100)
+def test_division_is_exact_or_none(first: Terms, second: Terms, third: Terms) -> None:
+    """A quotient times the divisor is the dividend, powers below zero included; a remainder leaves none."""
+    ring = Ring()
+
+    def polynomial(terms: Terms) -> Polynomial:
+        monomials = (tuple((n, power) for n, power in enumerate(powers) if power) for powers in terms)
+        return dict(zip(map(ring.number, monomials), terms.values(), strict=True))
+
+    divisor, other = polynomial(second), polynomial(third)
+    product = ring.product(polynomial(first), divisor)
+    found = quotient(ring, product, divisor)
+    assert found == polynomial(first) or len(first) > len(product)
+    dividend = ring.combination([(1, product), (1, other)])
+    hypothesis.assume(dividend)
+    found = quotient(ring, dividend, divisor)
+    assert found is None or ring.product(found, divisor) == dividend
 
 
 rationals = st.fractions(-3, 3, max_denominator=6)

@@ -115,8 +115,8 @@ class _Proof:
 
     def _valuation(self, number: int) -> Valuation:
         # The first atoms are the elements of the inputs, in this order.
-        flat = torch.cat([tensor.flatten() for tensor in self._draw(number).values()])
-        return Valuation(self._symbols, dict(enumerate(flat.tolist())))
+        numbers = (number for tensor in self._draw(number).values() for number in tensor.flatten().tolist())
+        return Valuation(self._symbols, dict(enumerate(numbers)))
 
     def _evaluate(self, name: str, program: Program) -> list[Tensors]:
         """Return the results on the inputs to check; elsewhere they must be the same before and after."""

@@ -2,7 +2,8 @@
 
 Each step is an identity of functions wherever nothing is divided by zero:
 
-- a value with 1/p in it is multiplied by a power of p;
+- p·s/p is s, wherever all terms with 1/p add up to such a product: softmax weights sum to one;
+- what is left with 1/p in it is multiplied by a power of p;
 - a root satisfies r² = p, and the largest m of s, t, … satisfies (m − s)(m − t)… = 0: a value with negative
   powers of r or m is multiplied by positive ones, and high powers are lowered.
 
@@ -15,7 +16,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from harness.bench.proof.symbolic.polynomials import UNIT, Polynomial, Rational, tidied
+from harness.bench.proof.symbolic.division import quotient
+from harness.bench.proof.symbolic.polynomials import UNIT, Polynomial, Rational
 from harness.bench.proof.symbolic.symbols import Symbols
 
 # Polynomials by the power of the atom that they are multiplied with.
@@ -24,13 +26,36 @@ Parts = dict[int, Polynomial]
 
 def vanishes(symbols: Symbols, value: int) -> bool:
     """Tell whether a value is shown to be zero."""
-    polynomial = symbols.polynomial(value)
+    polynomial = _divided(symbols, symbols.polynomial(value))
     while polynomial:
         atom = _latest(symbols, polynomial)
         if atom is None:
             return False
         polynomial = _without(symbols, polynomial, atom)
     return True
+
+
+def _divided(symbols: Symbols, polynomial: Polynomial) -> Polynomial:
+    """Divide the terms with 1/p by p where that is exact, for the latest p first.
+
+    Clearing one denominator multiplies all terms, so one that goes by itself should go first.
+    """
+    factors = {atom for number in polynomial for atom, _ in symbols.ring.monomials[number]}
+    for atom in sorted(factors, reverse=True):
+        if symbols.atoms[atom].kind == "reciprocal":
+            polynomial = _divided_by(symbols, polynomial, atom)
+    return polynomial
+
+
+def _divided_by(symbols: Symbols, polynomial: Polynomial, atom: int) -> Polynomial:
+    parts = _parts(symbols, polynomial, atom)
+    divisor = symbols.polynomial(symbols.atoms[atom].arguments[0])
+    for power in range(max(parts, default=0), 0, -1):
+        part = quotient(symbols.ring, parts[power], divisor) if parts.get(power) else None
+        if part is not None:
+            del parts[power]
+            parts[power - 1] = symbols.ring.combination([(1, parts.get(power - 1, {})), (1, part)])
+    return _assembled(symbols, parts, atom)
 
 
 def _latest(symbols: Symbols, polynomial: Polynomial) -> int | None:
@@ -68,9 +93,7 @@ def _without(symbols: Symbols, polynomial: Polynomial, atom: int) -> Polynomial:
         return _cleared(symbols, parts, symbols.polynomial(symbols.atoms[atom].arguments[0]))
     lowest = min(0, *parts)
     raised = {power - lowest: part for power, part in parts.items()}
-    lowered = _lowered(symbols, raised, _relation(symbols, atom))
-    own = [symbols.ring.number(((atom, power),) if power else ()) for power in lowered]
-    return _total(symbols, [({number: 1}, part) for number, part in zip(own, lowered.values(), strict=True)])
+    return _assembled(symbols, _lowered(symbols, raised, _relation(symbols, atom)), atom)
 
 
 def _parts(symbols: Symbols, polynomial: Polynomial, atom: int) -> Parts:
@@ -85,9 +108,8 @@ def _parts(symbols: Symbols, polynomial: Polynomial, atom: int) -> Parts:
 
 def _cleared(symbols: Symbols, parts: Parts, denominator: Polynomial) -> Polynomial:
     highest = max(parts)
-    return _total(
-        symbols,
-        [(symbols.ring.power(denominator, highest - power), part) for power, part in parts.items()],
+    return symbols.ring.sum_of_products(
+        (symbols.ring.power(denominator, highest - power), part) for power, part in parts.items()
     )
 
 
@@ -102,5 +124,7 @@ def _lowered(symbols: Symbols, parts: Parts, relation: list[Polynomial]) -> Part
     return parts
 
 
-def _total(symbols: Symbols, pairs: list[tuple[Polynomial, Polynomial]]) -> Polynomial:
-    return tidied(symbols.ring.sum_of_products(pairs))
+def _assembled(symbols: Symbols, parts: Parts, atom: int) -> Polynomial:
+    """Return the sum of parts, each multiplied with its power of the atom."""
+    powers = {power: symbols.ring.number(((atom, power),) if power else ()) for power in parts}
+    return symbols.ring.sum_of_products(({powers[power]: 1}, part) for power, part in parts.items())
