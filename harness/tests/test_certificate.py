@@ -11,6 +11,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import _get_current_function_mode
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from harness.bench.proof.certificate import Outcome, analyse, certify, first_difference, follow
 from harness.bench.proof.shadow import RefusedError
@@ -104,6 +106,13 @@ def wrong_at_a_corner(t: Inputs) -> Tensor:
     return result
 
 
+def wrong_below(t: Inputs) -> Tensor:
+    """Miss the lowest row in one channel of one image."""
+    result = mixing(t)
+    result[0, 2, -1] *= 0.5
+    return result
+
+
 def doubled_hook(t: Inputs) -> Tensor:
     """Double a gradient by a hook."""
     result = mixing(t)
@@ -155,6 +164,9 @@ REFUTED: dict[str, tuple[Callable[[Inputs], Any], str, float]] = {
     "an output kept without its gradient": (cached_by_identity(), "gradient of x", 1.0),
     "wrong for negative inputs": (lambda t: torch.where(t["x"] < 0, 0, mixing(t)), "output", 0.5),
     "wrong for positive outputs": (lambda t: F.relu(mixing(t)), "output", 0.5),
+    "right only when followed": (lambda t: mixing(t) if is_followed() else t["x"] * 1, "output", 1.0),
+    "a little of one input": (lambda t: mixing(t) + t["x"] * 2.0**-16, "output", 1.0),
+    "wrong at one border": (wrong_below, "output", 5 / 120),
     "another number of results": (lambda t: (mixing(t), mixing(t)), "number of results", 1.0),
     "another shape": (lambda t: mixing(t)[:, :3], "size of the output along axis", 1.0),
     "another number of axes": (lambda t: mixing(t).flatten(2), "number of axes of the output", 1.0),
@@ -240,6 +252,11 @@ def written_behind(t: Inputs) -> Tensor:
     return BUFFER
 
 
+def is_followed() -> bool:
+    """Whether some mode is at work, by which a program could tell that it is followed."""
+    return _get_current_dispatch_mode() is not None or _get_current_function_mode() is not None
+
+
 def random_factor(t: Inputs) -> Tensor:
     """Multiply by a number that Python draws."""
     return mixing(t) * next(NUMBERS)
@@ -295,6 +312,14 @@ REFUSED: dict[str, tuple[Callable[[Inputs], Any], str]] = {
         lambda t: mixing(t) + 0 * t["x"] / (0 * t["x"]),
         "a constant of the program is not a number",
     ),
+    "minus infinity": (
+        lambda t: mixing(t).masked_fill(torch.arange(5) == 4, -torch.inf),
+        "a result is minus infinity",
+    ),
+    "right but when followed": (
+        lambda t: t["x"] if is_followed() else mixing(t),
+        "the program computes something else than when it was followed",
+    ),
     "dropout": (lambda t: F.dropout(mixing(t), 1e-6), "aten.bernoulli_ draws random numbers"),
     "a number from Python": (random_factor, OTHERWISE),
     "a cast": (lambda t: mixing(t).float().double(), "aten._to_copy turns the data into torch.float32"),
@@ -311,6 +336,75 @@ def test_a_cheat_is_refused(name: str) -> None:
     outcome = against(program)
     assert (outcome.verdict, outcome.evidence, outcome.difference) == ("refused", [], None)
     assert outcome.reason == f"On the right side {why}."
+
+
+def test_the_memory_of_the_other_side_is_no_result() -> None:
+    """A program that gives what the other one has left behind computes nothing."""
+    left: list[Tensor] = []
+
+    def keeping(t: Inputs) -> Tensor:
+        left[:] = [mixing(t).detach()]
+        return left[0]
+
+    outcome = certify(keeping, lambda t: left[0], SHAPES, seed=5)
+    assert (outcome.verdict, outcome.reason) == (
+        "refused",
+        "On the right side the program computes something else than when it was followed.",
+    )
+
+
+HALVES: dict[str, tuple[Callable[[Inputs], Tensor], Callable[[Inputs], Tensor]]] = {
+    "half": (lambda t: 0.5 * mixing(t), lambda t: mixing(t) / 2),
+    "quarter of a quarter": (lambda t: mixing(t) / 16, lambda t: mixing({**t, "w": t["w"] / 4}) * 0.25),
+    "division by constants": (
+        lambda t: mixing(t) / torch.tensor([1.0, 2.0, 4.0, -8.0, 0.5]),
+        lambda t: mixing(t) * torch.tensor([1.0, 0.5, 0.25, -0.125, 2.0]),
+    ),
+    "mean over channels": (lambda t: mixing(t).mean(1), lambda t: mixing(t).sum(1) / 4),
+    "average pool": (
+        lambda t: F.avg_pool2d(mixing(t), 2, padding=1),
+        lambda t: F.conv2d(mixing(t), torch.full((4, 1, 2, 2), 0.25).double(), stride=2, padding=1, groups=4),
+    ),
+    "average pool with a divisor": (
+        lambda t: F.avg_pool2d(mixing(t), 3, 1, divisor_override=8),
+        lambda t: F.unfold(mixing(t), 3).unflatten(1, (4, 9)).sum(2).unflatten(2, (1, 3)) * 0.125,
+    ),
+    "adaptive pool": (
+        lambda t: F.adaptive_avg_pool2d(mixing(t)[..., :4], (3, 2)),
+        lambda t: mixing(t)[..., :4].unflatten(3, (2, 2)).mean(4),
+    ),
+    "global pool": (
+        lambda t: F.adaptive_avg_pool2d(mixing(t)[:, :, :2, :4], 1),
+        lambda t: mixing(t)[:, :, :2, :4].mean((2, 3), keepdim=True),
+    ),
+    "factors of sums": (
+        lambda t: torch.add(mixing(t), t["x"], alpha=-0.75).addcmul(t["x"], t["x"], value=0.5),
+        lambda t: mixing(t) - 0.25 * t["x"] * 3 + t["x"] ** 2 / 2,
+    ),
+    "padding": (
+        lambda t: F.pad(mixing(t), (1, 0), value=0.5),
+        lambda t: torch.cat([0.5 + 0 * mixing(t)[..., :1], mixing(t)], 3),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HALVES)
+def test_binary_fractions_are_exact(name: str) -> None:
+    """Where a coefficient is k/2ᵍ nothing rounds, if the integers leave room for g more digits."""
+    left, right = HALVES[name]
+    outcome = certify(left, right, SHAPES, seed=5)
+    assert (outcome.verdict, outcome.reason) == ("holds", None)
+    assert all(0.9 < evidence.majorant_ratio <= 1 for evidence in outcome.evidence)
+    wrong = certify(left, lambda t: right({**t, "w": t["w"] + t["w"] / 2**12}), SHAPES, seed=5)
+    assert wrong.verdict == "refuted"
+
+
+def test_a_fraction_takes_room() -> None:
+    """A quarter counts as four terms: values in quarters reach a fourth of what integers reach."""
+    whole, quarters = (certify(f, f, SHAPES, seed=5).evidence[0] for f in (mixing, lambda t: mixing(t) / 4))
+    assert (whole.magnitude, quarters.magnitude) == (math.isqrt(2**53 // 4), math.isqrt(2**53 // 4))
+    eighth = certify(lambda t: mixing(t) * 1.125, lambda t: mixing(t) * 9 / 8, SHAPES, seed=5).evidence[0]
+    assert eighth.magnitude == math.isqrt(2**53 // 36)
 
 
 def test_a_refusal_names_its_side() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from harness.bench.proof.degree import Degree
+from harness.bench.proof.degree import Degree, Extremes
 
 X, Y, U, V = (Degree.variable(name) for name in "xyuv")
 ONE, ZERO = Degree(), Degree(is_zero=True)
@@ -53,3 +53,27 @@ def test_a_variable_is_no_constant() -> None:
     assert not X.is_constant
     assert not X.join(ONE).is_constant
     assert X.times(ZERO).is_constant
+
+
+def test_a_grain_is_as_fine_as_the_finest_term_and_adds_up_in_products() -> None:
+    """Halves plus quarters are quarters, and halves times quarters are eighths."""
+    half, quarter = Degree.of_number(0.5), Degree.of(torch.tensor([0.25, 1.0]), 2)
+    assert (half.join(quarter).grain, half.times(quarter).grain, X.times(half).grain) == (2, 3, 1)
+    assert (ZERO.times(half).grain, ZERO.join(quarter).grain) == (0, 2)
+    assert Degree.of(torch.zeros(2), 4).grain == 0
+
+
+def test_depths_do_not_add_up() -> None:
+    """A product of two values of functions is no deeper than either."""
+    shallow, deep = Degree.variable("f", 1), Degree.variable("g", 2)
+    assert (shallow.times(deep).depth, shallow.join(deep).depth, X.depth) == (2, 2, 0)
+
+
+def test_extremes_count_terms_in_units_of_the_grain() -> None:
+    """Three terms of quarters are as large as twelve of integers."""
+    extremes = Extremes()
+    extremes.note_extremes(3, Degree.of_number(0.25))
+    extremes.note_extremes(5, X.times(Y))
+    assert (extremes.largest, extremes.highest_degree) == (12, 2)
+    extremes.note_extremes(1.0, Degree(grain=10_000))
+    assert extremes.largest > 2.0**500

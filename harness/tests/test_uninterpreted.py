@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import _get_current_function_mode
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from harness.bench.proof.certificate import certify
 
@@ -230,3 +233,119 @@ def test_what_only_real_functions_fulfil_is_refused(name: str) -> None:
         f"The sides differ if any function may stand for {functions}, but on real numbers no difference "
         "was seen."
     )
+
+
+def is_followed() -> bool:
+    """Whether some mode is at work, by which a program could tell that it is tried."""
+    return _get_current_dispatch_mode() is not None or _get_current_function_mode() is not None
+
+
+def changing(first: Program, later: Program, calls: int) -> Program:
+    """Be one program for so many calls, and then another."""
+    count = itertools.count()
+    return lambda t: first(t) if next(count) < calls else later(t)
+
+
+def through_numpy(t: Inputs) -> Tensor:
+    """Compute the shares outside of torch."""
+    return torch.from_numpy(logits(t).softmax(-1).numpy()) @ t["v"]
+
+
+def scratching(t: Inputs) -> Tensor:
+    """Use an input as scratch memory."""
+    return t["q"].copy_(t["q"] / 2) @ t["k"].mT
+
+
+OTHER_CALLS = "the program calls other functions than when it was followed"
+CHEATS: dict[str, tuple[Program, str]] = {
+    "numpy": (through_numpy, "On the right side Tensor.numpy carries data out of torch."),
+    "a list": (
+        lambda t: attending({**t, "q": torch.tensor(t["q"].tolist())}),
+        "On the right side Tensor.tolist carries data out of torch.",
+    ),
+    "a branch": (
+        lambda t: attending(t) if logits(t).softmax(-1).sum() > 0 else logits(t),
+        "On the right side Tensor.__bool__ carries data out of torch.",
+    ),
+    "indices": (
+        lambda t: logits(t).softmax(-1)[t["q"].argmax()],
+        "On the right side aten.argmax has no rule.",
+    ),
+    "a hidden constant": (
+        lambda t: attending(t) + 1e-9 * t["v"].sum(1, keepdim=True),
+        "On the right side aten.mul with the coefficient 1e-09, which is no multiple of 1/65536.",
+    ),
+    "a hidden constant in a function": (
+        lambda t: attending(t) + (1e-9 + logits(t)).exp()[..., :3],
+        "On the right side aten.add with the coefficient 1e-09, which is no multiple of 1/65536.",
+    ),
+    "an edited input": (scratching, "On the right side the program changes its input q."),
+    "no number": (
+        lambda t: logits(t).masked_fill(torch.ones(6).bool(), -torch.inf).softmax(-1) @ t["v"],
+        "On the right side a softmax has a row of minus infinity alone.",
+    ),
+    "infinity": (
+        lambda t: attending(t).masked_fill(torch.ones(3).bool(), -torch.inf),
+        "On the right side a result is minus infinity.",
+    ),
+    "infinity times zero": (
+        lambda t: attending(t) + 0 * logits(t)[..., :3].masked_fill(torch.ones(3).bool(), -torch.inf),
+        "On the right side aten.mul meets minus infinity, which only a softmax or an exponential can take.",
+    ),
+    "dropout": (
+        lambda t: F.dropout(logits(t).softmax(-1), 0.5) @ t["v"],
+        "On the right side aten.bernoulli_ draws random numbers.",
+    ),
+    "fewer functions later": (changing(attending, logits, 2), f"On the right side {OTHER_CALLS}."),
+    "more functions later": (
+        changing(attending, lambda t: logits(t).softmax(-1).softmax(-1) @ t["v"], 2),
+        f"On the right side {OTHER_CALLS}.",
+    ),
+    "right when not followed": (
+        lambda t: 2 * attending(t) if is_followed() else attending(t),
+        "The sides differ if any function may stand for softmax (output[0, 0, 0]), but on real numbers no "
+        "difference was seen.",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHEATS)
+def test_a_cheat_is_refused(name: str) -> None:
+    """What an oracle cannot vouch for ends in a refusal, never in equal."""
+    program, reason = CHEATS[name]
+    outcome = certify(attending, program, ATTENDED, seed=3)
+    assert (outcome.verdict, outcome.reason, outcome.difference) == ("refused", reason, None)
+
+
+def test_a_program_that_is_right_only_while_it_is_followed_is_refused() -> None:
+    """Where an oracle answers no program runs as it is, so the sides must agree on real numbers too."""
+    outcome = certify(
+        attending, lambda t: attending(t) if is_followed() else 2 * attending(t), ATTENDED, seed=3
+    )
+    assert outcome.verdict == "refused"
+    assert outcome.reason is not None
+    assert outcome.reason.startswith(
+        "The sides agree if any function may stand for softmax, but on real numbers output[0, 0, 0] is "
+    )
+
+
+def test_a_later_call_that_is_wrong_is_refuted() -> None:
+    """Trials run the program itself, so that what it does after it was followed counts."""
+    program = changing(attending, lambda t: attending({**t, "v": t["v"].flip(2)}), 3)
+    assert certify(attending, program, ATTENDED, seed=3).verdict == "refuted"
+
+
+def test_memory_of_the_other_side_is_no_result() -> None:
+    """A program that gives what the other one has left behind computes nothing, whatever it seems to do."""
+    left: list[Tensor] = []
+
+    def keeping(t: Inputs) -> Tensor:
+        left[:] = [attending(t).detach()]
+        return left[0]
+
+    for copying in (lambda t: left[0], lambda t: left[0] + 0 * attending(t).detach()):
+        outcome = certify(keeping, copying, ATTENDED, seed=3)
+        assert (outcome.verdict, outcome.reason) == (
+            "refused",
+            "On the right side the program computes something else than when it was followed.",
+        )

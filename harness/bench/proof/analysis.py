@@ -14,7 +14,7 @@ from harness.bench.proof.programs import Point, Program, Shapes
 from harness.bench.proof.refusal import RefusedError
 from harness.bench.proof.rules import RULES
 from harness.bench.proof.shadow import Seen, Shadow
-from harness.bench.proof.uninterpreted import Uninterpreted
+from harness.bench.proof.uninterpreted import Trial, Uninterpreted
 
 EXACT_BELOW = 2.0**53
 # A program is followed on integers of this size; a bound on its terms then holds for every size.
@@ -95,12 +95,13 @@ def follow(
 def demand_same_outside(
     program: Program, shapes: Shapes, seed: int, analysis: Analysis, *, vjp: bool
 ) -> None:
-    """Refuse a program that computes something else where nothing follows it."""
+    """Refuse a program that computes something else now, where nothing follows it, than it did then."""
     point = Point.of_integers(program, shapes, _FOLLOWED, seed, vjp=vjp)
-    results = point.evaluate(program)
+    trial = Trial(Oracle(_FOLLOWED, seed, Past()), analysis.plan) if analysis.uninterpreted else None
+    results = point.evaluate(program, trial)
     for name, result in analysis.results.items():
         if name not in results or not torch.equal(results[name], result):
-            raise RefusedError("the program computes something else when it is followed than when it is not")
+            raise RefusedError("the program computes something else than when it was followed")
 
 
 def _demand_followed(result: Seen) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.bench.proof.formula import Function, any_is_data, second_is_data, table
+from harness.bench.proof.formula import Function, One, any_is_data, second_is_data, table
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,8 @@ def _winners(k: Any, row: Row) -> Any:
 
 
 def _count_winners(k: Any, mask: Any, axes: Sequence[int] = (), keepdim: bool = False) -> Any:
-    return k.one(mask.sum(_axes_of(mask, axes), keepdim=keepdim))
+    k.keep(One())
+    return mask.sum(_axes_of(mask, axes), keepdim=keepdim)
 
 
 _PAIR = 2
@@ -234,13 +235,13 @@ BENDING = table(
         "le": Function("comparison", _less_or_equal, any_is_data),
         "eq": Function("comparison", _equal, any_is_data),
         "ne": Function("comparison", _unequal, any_is_data),
-        "where": Function(None, _where),
-        "masked_fill masked_fill_": Function(None, _masked_fill, second_is_data, in_rows=True),
-        "logical_not logical_not_ bitwise_not": Function(None, _not),
-        "logical_and logical_and_ bitwise_and bitwise_and_": Function(None, _and, any_is_data),
-        "logical_or logical_or_ bitwise_or bitwise_or_": Function(None, _or, any_is_data),
+        "where": Function("mask", _where),
+        "masked_fill masked_fill_": Function("mask", _masked_fill, second_is_data, in_rows=True),
+        "logical_not logical_not_ bitwise_not": Function("mask", _not),
+        "logical_and logical_and_ bitwise_and bitwise_and_": Function("mask", _and, any_is_data),
+        "logical_or logical_or_ bitwise_or bitwise_or_": Function("mask", _or, any_is_data),
         "amax": Function("largest", _largest),
         "amin": Function("largest", _smallest),
-        "sum": Function(None, _count_winners, _are_counted),
+        "sum": Function("largest", _count_winners, _are_counted),
     }
 )

@@ -35,28 +35,66 @@ Side = tuple[str, Program]
 
 
 def first_real_difference(
-    left: Side, right: Side, shapes: Shapes, seed: int, *, vjp: bool
+    left: Side, right: Side, shapes: Shapes, seed: int, *, vjp: bool, coarse: bool = False
 ) -> Difference | None:
-    """Return a place where two named programs differ on real numbers by more than both may round."""
+    """Return a place where two named programs differ on real numbers by more than both may round.
+
+    coarse: by more than a billionth of the largest value as well, which is quicker to see.
+    """
     for draw, scale in enumerate(_SCALES):
-        computed = []
+        sides = []
         for name, program in (left, right):
             with telling(name):
                 positive = draw == len(_SCALES) - 1
                 point = _draw(program, shapes, scale, seed + draw, vjp=vjp, positive=positive)
-                computed.append(_compute(program, point))
-        difference = _compare(*computed)
+                sides.append(_Side.compute(name, program, point))
+        difference = _compare(*sides, coarse=coarse)
         if difference is not None:
             return difference
     return None
 
 
 @dataclass(frozen=True)
-class _Computed:
-    """Results and how far rounding may have led each of them away."""
+class _Side:
+    """The results of a program at a point."""
 
+    name: str
+    program: Program
+    point: Point
     values: Tensors
-    limits: Tensors
+
+    @classmethod
+    def compute(cls, name: str, program: Program, point: Point) -> _Side:
+        values = point.evaluate(program)
+        return cls(name, program, point, {key: value.detach().clone() for key, value in values.items()})
+
+    def limits(self) -> Tensors:
+        """Return how far rounding may have led from every result."""
+        try:
+            with telling(self.name):
+                return self._bounded() or self.coarse_limits()
+        except RefusedError:
+            return self.coarse_limits()
+
+    def _bounded(self) -> Tensors | None:
+        """Return the rounding bound of every result, or None where it is void."""
+        shadow = Shadow(RULES, unit=_UNIT, exact=False)
+        for name, tensor in self.point.tensors.items():
+            shadow.track(name, tensor, tensor.detach().abs())
+        results = self.point.evaluate(self.program, shadow)
+        seen = {name: shadow.see(result.detach()) for name, result in results.items()}
+        shares = {name: gamma(found.roundings, _UNIT) for name, found in seen.items()}
+        limits = {name: shares[name] * found.terms for name, found in seen.items()}
+        informative = max(shares.values()) <= _INFORMATIVE
+        return limits if informative and all(map(_is_finite, limits.values())) else None
+
+    def coarse_limits(self) -> Tensors:
+        """Return a billionth of the largest value, of results and inputs, for every result."""
+        return {name: torch.full_like(value, self._share_of(value)) for name, value in self.values.items()}
+
+    def _share_of(self, value: Tensor) -> float:
+        tensors = [tensor.detach() for tensor in (value, *self.point.tensors.values()) if tensor.numel()]
+        return _UNBOUNDED * max((float(tensor.abs().nan_to_num().max()) for tensor in tensors), default=0.0)
 
 
 def _draw(program: Program, shapes: Shapes, scale: float, seed: int, *, vjp: bool, positive: bool) -> Point:
@@ -75,42 +113,24 @@ def _draw_reals(shapes: Shapes, seed: int, scale: float) -> Tensors:
     }
 
 
-def _compute(program: Program, point: Point) -> _Computed:
-    values = {name: value.detach().clone() for name, value in point.evaluate(program).items()}
-    try:
-        limits = _bounded(program, point)
-    except RefusedError:
-        limits = None
-    return _Computed(values, limits or {name: _unbounded(value, point) for name, value in values.items()})
-
-
-def _bounded(program: Program, point: Point) -> Tensors | None:
-    """Return the rounding bound of every result, or None where it is void."""
-    shadow = Shadow(RULES, unit=_UNIT, exact=False)
-    for name, tensor in point.tensors.items():
-        shadow.track(name, tensor, tensor.detach().abs())
-    seen = {name: shadow.see(result.detach()) for name, result in point.evaluate(program, shadow).items()}
-    shares = {name: gamma(found.roundings, _UNIT) for name, found in seen.items()}
-    if any(share > _INFORMATIVE for share in shares.values()):
-        return None
-    limits = {name: shares[name] * found.terms for name, found in seen.items()}
-    return limits if all(bool(limit.isfinite().all()) for limit in limits.values()) else None
-
-
-def _unbounded(value: Tensor, point: Point) -> Tensor:
-    tensors = [tensor.detach() for tensor in (value, *point.tensors.values())]
-    largest = max(float(tensor.abs().nan_to_num().max()) for tensor in tensors)
-    return torch.full_like(value, _UNBOUNDED * largest)
-
-
-def _compare(left: _Computed, right: _Computed) -> Difference | None:
-    unequal = {}
+def _compare(left: _Side, right: _Side, *, coarse: bool) -> Difference | None:
     difference = different_shape(left.values, right.values)
     if difference is not None:
         return difference
+    if coarse and _first_beyond(left, right, left.coarse_limits(), right.coarse_limits()) is None:
+        return None
+    return _first_beyond(left, right, left.limits(), right.limits())
+
+
+def _first_beyond(left: _Side, right: _Side, limits: Tensors, others: Tensors) -> Difference | None:
+    unequal = {}
     for name, first in left.values.items():
         second = right.values[name]
         same = (first == second) | (first.isnan() & second.isnan())
         # Written so that what is a number on one side alone differs.
-        unequal[name] = ~(same | ((first - second).abs() <= left.limits[name] + right.limits[name]))
+        unequal[name] = ~(same | ((first - second).abs() <= limits[name] + others[name]))
     return first_unequal(left.values, right.values, unequal)
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    return bool(tensor.isfinite().all())

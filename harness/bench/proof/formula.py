@@ -33,15 +33,20 @@ def second_is_data(k: Any, args: Sequence[Any]) -> bool:
 class Function:
     """An operation that a formula takes the place of.
 
-    title: what evidence calls it, None for what only passes on another function. applies: whether an
+    title: what evidence calls it where it asks for values of an arbitrary function. applies: whether an
     operation is replaced, from what is known of its arguments. in_rows: whether torch lays its result out
     row by row, and not as its first argument is.
     """
 
-    title: str | None
+    title: str
     formula: Formula
     applies: Callable[[Any, Sequence[Any]], bool] = first_is_data
     in_rows: bool = False
+
+
+@dataclass(frozen=True)
+class One:
+    """Noted of a number of which a formula knows that it is one."""
 
 
 def table(functions: Mapping[str, Function]) -> dict[str, Function]:

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_flatten
 
 from harness.bench.proof.grain import FINEST, grain_of, grain_of_all
+from harness.bench.proof.nesting import leaves
 
 
 class RefusedError(Exception):
@@ -46,7 +46,7 @@ def edited(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[
         for argument in func._schema.arguments
         if argument.alias_info is not None and argument.alias_info.is_write
     ]
-    return [leaf for leaf in tree_flatten(written)[0] if isinstance(leaf, Tensor)]
+    return [leaf for leaf in leaves(written) if isinstance(leaf, Tensor)]
 
 
 def demand_returned(

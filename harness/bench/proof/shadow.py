@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map
 
 from harness.bench.proof.degree import Degree, Extremes
+from harness.bench.proof.nesting import leaves, mapped
 from harness.bench.proof.refusal import Escapes as _Escapes
 from harness.bench.proof.refusal import RefusedError, demand_grain, demand_kept, key_of
 from harness.bench.proof.refusal import demand_returned as _demand_returned
@@ -96,7 +96,7 @@ class Call:
     @property
     def seen(self) -> list[Seen]:
         """The tensor arguments in order."""
-        return [leaf for leaf in tree_flatten((self.args, dict(self.kwargs)))[0] if isinstance(leaf, Seen)]
+        return [leaf for leaf in leaves((self.args, self.kwargs)) if isinstance(leaf, Seen)]
 
     def on_terms(self) -> Any:
         """Run the same operation on the shadows in place of the values."""
@@ -108,8 +108,8 @@ class Call:
 
     def _on(self, view: Callable[[Any], Any]) -> Any:
         # The shadows are float64 whatever dtype the program asks for.
-        kwargs = {name: tree_map(view, value) for name, value in self.kwargs.items() if name != "dtype"}
-        return self.op(*tree_map(view, self.args), **kwargs)
+        kwargs = {name: mapped(view, value) for name, value in self.kwargs.items() if name != "dtype"}
+        return self.op(*mapped(view, self.args), **kwargs)
 
 
 def _is_float(leaf: Any) -> bool:
@@ -198,11 +198,11 @@ class Shadow(Extremes, TorchDispatchMode):
         if torch.Tag.nondeterministic_seeded in func.tags:
             raise RefusedError(f"{name} draws random numbers")
         see = self._look
-        seen_args, seen_kwargs = tree_map(see, args), tree_map(see, kwargs)
+        seen_args, seen_kwargs = mapped(see, args), mapped(see, kwargs)
         result = self._run(func, (args, kwargs), (seen_args, seen_kwargs))
         call = Call(func, seen_args, seen_kwargs, result, self._unit, self._exact)
         self._note_backend(name, args)
-        outputs = [leaf for leaf in tree_flatten(result)[0] if isinstance(leaf, Tensor)]
+        outputs = [leaf for leaf in leaves(result) if isinstance(leaf, Tensor)]
         if func._schema.is_mutable:
             _demand_returned(name, func, args, kwargs, outputs)
         if func._schema.is_mutable or any(key_of(out) not in self._layers for out in outputs):
@@ -358,5 +358,4 @@ def _constant_roundings(constant: Tensor) -> float:
 
 def _plain_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Any]:
     """Return the arguments that are no tensors, as text."""
-    leaves = tree_flatten((args, dict(kwargs)))[0]
-    return [repr(leaf) for leaf in leaves if not isinstance(leaf, Tensor)]
+    return [repr(leaf) for leaf in leaves((args, kwargs)) if not isinstance(leaf, Tensor)]

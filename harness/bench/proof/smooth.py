@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.bench.proof.formula import Formula, Function, second_is_data, table
+from harness.bench.proof.formula import Formula, Function, One, second_is_data, table
 
 # The slope of erf at zero, by which torch multiplies in its derivative.
 _ERF_SLOPE = 2 / math.sqrt(math.pi)
@@ -125,7 +125,7 @@ def _reciprocal(k: Any, x: Any) -> Any:
 
 
 def _divided(k: Any, a: Any, b: Any) -> Any:
-    return a * k.value("reciprocal", b, odd=True)
+    return a * 1 if isinstance(k.recall(b), One) else a * k.value("reciprocal", b, odd=True)
 
 
 def _is_erf_slope(k: Any, args: Sequence[Any]) -> bool:

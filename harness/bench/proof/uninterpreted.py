@@ -9,11 +9,11 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map
 
 from harness.bench.proof.bending import BENDING
 from harness.bench.proof.bounds import Bounds
 from harness.bench.proof.formula import Formula, Function
+from harness.bench.proof.nesting import leaves, mapped
 from harness.bench.proof.oracle import Oracle
 from harness.bench.proof.refusal import Escapes, RefusedError, edited
 from harness.bench.proof.shadow import Call, Effect
@@ -45,8 +45,6 @@ class Uninterpreted:
         self._replaced = function is not None and plain and function.applies(self.bounds, seen[0])
         if function is not None:
             self.plan.append(self._replaced)
-            if self._replaced and function.title:
-                self.titles.add(function.title)
         for tensor in edited(func, *given) if func._schema.is_mutable else ():
             self.bounds.forget(tensor)
         return perform(self._oracle, func, *given, replaced=self._replaced)
@@ -57,8 +55,11 @@ class Uninterpreted:
         formula = FUNCTIONS[name].formula if self._replaced else POLYNOMIALS.get(name)
         if formula is None:
             return None
+        asked = self.bounds.asked.total()
         found = _evaluate(self.bounds, formula, call.args, call.kwargs)
-        outputs = [leaf for leaf in tree_flatten(call.result)[0] if isinstance(leaf, Tensor)]
+        if self._replaced and self.bounds.asked.total() > asked:
+            self.titles.add(FUNCTIONS[name].title)
+        outputs = [leaf for leaf in leaves(call.result) if isinstance(leaf, Tensor)]
         self.bounds.note(outputs)
         parts = [part for part in (found if isinstance(found, tuple) else (found,)) if part is not None]
         terms = [part.terms.expand(out.shape) for part, out in zip(parts, outputs, strict=True)]
@@ -119,8 +120,8 @@ def perform(
     if function is None or not replaced:
         return func(*args, **kwargs)
     like = None if function.in_rows else args[0]
-    result = args[0].copy_(result) if mutable else tree_map(lambda out: _laid_out(out, like), result)
-    oracle.note([leaf for leaf in tree_flatten(result)[0] if isinstance(leaf, Tensor)])
+    result = args[0].copy_(result) if mutable else mapped(lambda out: _laid_out(out, like), result)
+    oracle.note([leaf for leaf in leaves(result) if isinstance(leaf, Tensor)])
     return result
 
 
