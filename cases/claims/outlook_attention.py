@@ -442,6 +442,10 @@ class OutlookAttentionWeightSumsAtStrideTwo(_WeightSums):
         "follows from the released configuration of VOLO (sail-sg/volo), windows of 3×3 at every second "
         f"position; {VOLO}, eq. (3) to (5)"
     )
+    conditions = {
+        **_WeightSums.conditions,
+        "every-second": "there is a window around every second position of every second row",
+    }
     shapes = tuple(
         Dims(B=2, C=4, M=2, H=H, W=W, K=3, stride=2) for H, W in ((7, 6), (6, 5), (2, 5), (1, 4), (14, 14))
     )
@@ -466,6 +470,13 @@ class OutlookAttentionWeightSumsAtStrideTwo(_WeightSums):
             z3.And(within(z3, i, 3, first=2 * n - 1), within(z3, 2 * n, H))
             == z3.Or(2 * n == i - 1, z3.And(2 * n == i + 1, i + 1 < H)),
         )
+
+    @mutant(drops="every-second")
+    def as_with_a_window_everywhere(self, d: Dims, constant: Tensor, **_: Tensor) -> Tensor:
+        """The weights are counted as if there were a window at every position."""
+        every = d.replace(stride=1)
+        counts = held_by(every, d.H)[:, None] * held_by(every, d.W)
+        return constant[..., None, None] * counts.to(constant.dtype)
 
     @mutant(drops="windows-of-the-map")
     def last_row_as_any_other(self, d: Dims, constant: Tensor, **_: Tensor) -> Tensor:

@@ -93,6 +93,9 @@ class LightConvDoesNotContainDepthwiseConv(Claim):
     kind = "negative"
     operators = ("lightweight_conv1d", "depthwise_conv1d")
     source = f"{LIGHT}: of these it is the normalisation that takes kernels away"
+    conditions: ClassVar[Mapping[str, str]] = {
+        "any-sum": "the taps of the depthwise kernels sum to anything, those of the heads to one",
+    }
     # Three images of eight channels, so that one channel of one of them is rare.
     shapes = (
         Dims(B=3, C=8, M=8, T=9, K=5),
@@ -117,7 +120,7 @@ class LightConvDoesNotContainDepthwiseConv(Claim):
         """Convolve with the kernels of the heads, likewise."""
         return interior(d, lightweight_conv1d.core(x, kernel, before=taps_before(d)))
 
-    @mutant(side="left")
+    @mutant(drops="any-sum", side="left")
     def depthwise_kernels_that_sum_to_one(self, d: Dims, x: Tensor, weight: Tensor, kernel: Tensor) -> Tensor:
         """The depthwise kernels sum to one as well, whatever their signs."""
         return self.left(d, x, summing_to_one(weight), kernel)
@@ -156,6 +159,10 @@ class ZerosInTheSoftmaxShrinkTheEnds(Claim):
         "github.com/facebookresearch/fairseq, fairseq/modules/dynamic_convolution.py, where renorm_padding, "
         "“re-normalize the filters to ignore the padded part”, is False by default"
     )
+    conditions: ClassVar[Mapping[str, str]] = {
+        "zeros-outside": "beyond the ends of the sequence there are zeros",
+        "all-taps": "the taps that lie beyond the ends are among those that sum to one",
+    }
     # Two heads in each of four images, so that one of them at one position is rare.
     shapes = (
         Dims(B=4, C=4, M=2, T=8, K=3),
@@ -179,14 +186,14 @@ class ZerosInTheSoftmaxShrinkTheEnds(Claim):
         """Keep the sequence."""
         return x
 
-    @mutant(side="left")
+    @mutant(drops="zeros-outside", side="left")
     def ends_repeated(self, d: Dims, x: Tensor, kernel: Tensor) -> Tensor:
         """Beyond the ends the first and the last value repeat, in place of zeros."""
         reach = d.K - 1
         longer = F.pad(x, (reach, reach), mode="replicate")
         return self.left(d, longer, F.pad(kernel, (reach, reach)))[..., reach : reach + d.T]
 
-    @mutant(side="left")
+    @mutant(drops="all-taps", side="left")
     def kernels_renormalised(self, d: Dims, x: Tensor, kernel: Tensor) -> Tensor:
         """Taps beyond the ends weigh nothing, and the position itself what the taps inside lack."""
         return self.left(d, x, renormalised(d, kernel))
