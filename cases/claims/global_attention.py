@@ -709,7 +709,7 @@ class SpatialReductionOfRatioOneEndToEnd(Claim):
         "same-heads": "both have the same heads",
         "query-first": "queries are the first part of the layer",
     }
-    shapes = (Dims(B=1, C=8, M=2, H=3, W=7), Dims(B=2, C=2, M=2, H=1, W=4))
+    shapes = (Dims(B=1, C=8, M=2, H=2, W=5), Dims(B=2, C=2, M=2, H=1, W=4))
     complete_shapes = (Dims(B=1, C=8, M=2, H=1, W=3),)
 
     def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
@@ -759,9 +759,9 @@ class SpatialReductionOfRatioOneEndToEnd(Claim):
 
     @mutant(sparse=True)
     def bias_twice_at_one_position(self, d: Dims, proj_bias: Tensor, **rest: Tensor) -> Tensor:
-        """At the last position the last bias is added twice."""
+        """For one channel at the last position the last bias is added twice."""
         output = self.right(d, proj_bias=proj_bias, **rest)
-        output[..., -1, -1] += proj_bias
+        output[:, 0, -1, -1] += proj_bias[0]
         return output
 
 
@@ -818,10 +818,10 @@ class SelfAttentionIsPermutationEquivariant(Claim):
 
     @mutant(drops="moved-back", sparse=True)
     def one_output_stays(self, d: Dims, x: Tensor, encoding: Tensor, **layers: Tensor) -> Tensor:
-        """The output at the last position stays there, in one of the ways."""
+        """One channel of the output at the last position stays there, in one of the ways."""
         attended = self_attention.module(x + encoding, **layers, heads=d.M)
         moved = reordered(attended, orders(d))
-        moved[d.B :, :, -1, -1] = attended[..., -1, -1]
+        moved[d.B :, 0, -1, -1] = attended[:, 0, -1, -1]
         return moved
 
     @mutant(drops="whole-pixels", side="left")
@@ -861,9 +861,9 @@ class _Biases(Claim):
 
     @mutant(sparse=True)
     def bias_twice_at_one_position(self, d: Dims, **given: Tensor) -> Tensor:
-        """At the last position the last bias is added twice."""
+        """For one channel at the last position the last bias is added twice."""
         output = self.right(d, **given)
-        output[..., -1, -1] += given["proj_bias"]
+        output[:, 0, -1, -1] += given["proj_bias"][0]
         return output
 
 

@@ -764,7 +764,7 @@ class SelfAttentionIsASpecialCaseOfInvolution(Claim):
         "scaled": "logits are divided by √D",
         "group-per-head": "every head has kernels of its own",
     }
-    shapes = (Dims(B=1, C=8, M=2, H=3, W=7), Dims(B=2, C=2, M=2, H=1, W=4))
+    shapes = (Dims(B=1, C=8, M=2, H=2, W=5), Dims(B=2, C=2, M=2, H=1, W=4))
     complete_shapes = (Dims(B=1, C=8, M=2, H=1, W=3), Dims(B=2, C=2, M=2, H=2, W=3))
     corrects = "self-attention-is-a-special-case-of-involution-as-stated"
 
@@ -808,9 +808,9 @@ class SelfAttentionIsASpecialCaseOfInvolution(Claim):
 
     @mutant(drops="map-seen", sparse=True)
     def own_key_at_one_position(self, d: Dims, **given: Tensor) -> Tensor:
-        """It is so at the last position alone."""
+        """It is so for one channel at the last position alone."""
         output = self.right(d, **given)
-        output[..., -1, -1] = self.own_key_only(d, **given)[..., -1, -1]
+        output[:, 0, -1, -1] = self.own_key_only(d, **given)[:, 0, -1, -1]
         return output
 
     @mutant(drops="giving")
