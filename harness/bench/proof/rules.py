@@ -94,8 +94,8 @@ def _chosen(name: str, call: Call) -> Effect:
 
 
 def _added(name: str, call: Call) -> Effect:
-    first, second = call.args[0], call.args[1]
-    factor = call.kwargs.get("alpha", 1)
+    first, second, *rest = call.args
+    factor = rest[0] if rest else call.kwargs.get("alpha", 1)
     if name == "aten.rsub":
         first, second = second, first
     _demand_coefficient(call, factor)
