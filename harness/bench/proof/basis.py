@@ -245,7 +245,8 @@ class _Check:
                 if not pair.differ(chosen, found):
                     chosen[number] = halves[1]
         variables = [variable for colour in chosen for variable in colour]
-        self.product = [list(pair.variables.place(variable)) for variable in variables]
+        places = map(pair.variables.place, variables)
+        self.product = [[name, list(index)] for name, index in places]
         self.difference = pair.difference_at(pair.variables.ones(variables)) or found
 
     def _call(self, pair: _Pair, point: Tensor) -> None:
