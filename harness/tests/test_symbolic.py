@@ -431,6 +431,10 @@ REFUSED: dict[str, tuple[Program, str]] = {
         of_rows(lambda x: x + 0 * torch.empty_like(x).nan_to_num()),
         "aten.nan_to_num reads memory that was never written",
     ),
+    "strided memory never written": (
+        of_rows(lambda x: torch.where(NOWHERE, torch.empty_strided((2, 3), (1, 2)).double().sum(), x)),
+        "aten.sum reads memory that was never written",
+    ),
     "half of it written": (
         of_rows(lambda x: torch.where(NOWHERE, torch.empty_like(x).index_copy_(1, LAST, x[:, 1:]).sum(), x)),
         "aten.sum reads memory that was never written",

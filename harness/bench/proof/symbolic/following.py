@@ -19,6 +19,7 @@ from harness.bench.proof.symbolic.polynomials import NoFormError
 from harness.bench.proof.symbolic.rules import RULES
 from harness.bench.proof.symbolic.symbols import NO_NUMBER, UNDECIDED, UNWRITTEN, Symbols
 
+_ALLOCATIONS = ALLOCATIONS | {"aten.empty_strided"}
 # New tensors of constants, whatever they are shaped like; their values are read from the program.
 _CONSTANTS = frozenset(
     f"aten.{name}" for name in ("zeros_like", "ones_like", "new_zeros", "new_ones", "new_full", "full_like")
@@ -106,7 +107,7 @@ class Following(TorchDispatchMode):
             self._memory.write(output, marks)
 
     def _marks_of(self, name: str, call: Call, outputs: list[Tensor]) -> list[Tensor]:
-        if name in ALLOCATIONS:
+        if name in _ALLOCATIONS:
             return [torch.full(output.shape, float(UNWRITTEN)) for output in outputs]
         constant = name in _CONSTANTS or not self._is_of_data(call)
         rule = RULES.get(name) or RULES.get(name.removesuffix("_"))
