@@ -199,13 +199,16 @@ def exact_calls(bounds: Bounds, boxes: Sequence[Box]) -> Iterator[tuple[Packed, 
     points = torch.stack([packed.point(bounds.variables.count) for some in calls for packed in some])
     sizes = [len(some) for some in calls]
     exact = bounds.are_exact(points).split(sizes)
+    tighter = []
     for box, some, those, fits in zip(boxes, calls, points.split(sizes), exact, strict=True):
         if bool(fits.all()):
             yield from zip(some, those, strict=True)
         elif box.room == 1:
             raise RefusedError("even single basis products leave the integers that stay exact")
         else:
-            yield from exact_calls(bounds, [replace(box, room=box.room - 1)])
+            tighter.append(replace(box, room=box.room - 1))
+    if tighter:
+        yield from exact_calls(bounds, tighter)
 
 
 @functools.cache
@@ -352,8 +355,9 @@ def _box(bounds: Bounds, kind: Kind, variables: Tensor, losses: Tensor) -> Box |
     classes = tuple(_colours(variables[members], losses[members] > 0) for members in within)
     largest = torch.stack([losses[members].amax(0) for members in within]).amin(0)
     bound = max(1, int(largest.max()))
-    total = max(1.0, float(losses.sum(0).max()))
-    room = max(1, int(math.log(EXACT_BELOW / total) / math.log(2 * bound + 1)))
+    # The largest sum of so many digits; that no other number grows larger is seen later.
+    base = 2 * bound + 1
+    room = max(1, int(math.log(EXACT_BELOW * (base - 1) / bound, base)))
     return Box(kind, classes, bound, room)
 
 
