@@ -1,7 +1,9 @@
 """Every claim has the expected verdict, and so has each of its mutants, of which there are enough."""
 
+import importlib.util
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +32,19 @@ def test_claims_have_mutants(claims: list[Claim]) -> None:
             differing = "holds" if claim.kind == "negative" else "refuted"
             few = [mutant for mutant in claim.mutants if mutant.sparse and mutant.expected == differing]
             assert few, claim.name
+
+
+def test_identities_reach_their_levels(claims: list[Claim], sameop_proofs: Any) -> None:
+    """A softmax is no polynomial, so it is proved completely too; what rests on lemmas, for every size."""
+    has_solver = importlib.util.find_spec("z3") is not None
+    for claim in claims:
+        if claim.expected == "holds" and claim.kind in ("identity", "limit"):
+            evidence = sameop_proofs.of(claim)["evidence"]
+            levels = {entry["level"] for entry in evidence}
+            arbitrary = any(found["uninterpreted"] for entry in evidence for found in entry.get("passes", ()))
+            assert levels & {"L1", "L2"}, claim.name
+            assert "L2" in levels or not arbitrary, claim.name
+            assert "L3" in levels or not (claim.lemmas and has_solver), claim.name
 
 
 def test_claims_say_different_things(claims: list[Claim]) -> None:

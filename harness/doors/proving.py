@@ -42,7 +42,8 @@ class Proofs:
     def of(self, claim: Claim) -> dict[str, Any]:
         """Return the result of a claim in the shape of ``sameop prove --json``."""
         if claim.name not in self._results:
-            return prove(claim)
+            self._results[claim.name] = Future()
+            self._results[claim.name].set_result(prove(claim))
         try:
             return self._results[claim.name].result()
         except BrokenProcessPool:
