@@ -160,7 +160,8 @@ def test_notes_last_until_something_is_written() -> None:
     one, result = oracle(), numbers(1, 2, 3)
     one.keep("made")
     one.note([result])
-    assert one.recall(result[1:].detach()) == "made"
+    assert one.recall(result[:, None].detach()) == "made"
+    assert one.recall(result[1:]) is None
     assert one.recall(result.clone()) is None
     assert one.recall(3.0) is None
     one.forget(result)

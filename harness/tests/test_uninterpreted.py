@@ -292,6 +292,14 @@ CHEATS: dict[str, tuple[Program, str]] = {
         lambda t: attending(t) + 0 * logits(t)[..., :3].masked_fill(torch.ones(3).bool(), -torch.inf),
         "On the right side aten.mul meets minus infinity, which only a softmax or an exponential can take.",
     ),
+    "infinity where data says": (
+        lambda t: torch.where(logits(t) > 0, logits(t), -torch.inf).softmax(-1) @ t["v"],
+        "On the right side aten.where meets minus infinity, which only a softmax or an exponential can take.",
+    ),
+    "infinity filled in where data says": (
+        lambda t: logits(t).masked_fill(logits(t) < 0, -torch.inf).softmax(-1) @ t["v"],
+        "On the right side aten.masked_fill with the coefficient -inf, which is no multiple of 1/65536.",
+    ),
     "dropout": (
         lambda t: F.dropout(logits(t).softmax(-1), 0.5) @ t["v"],
         "On the right side aten.bernoulli_ draws random numbers.",

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from harness.bench.proof.degree import Degree, Extremes
+from harness.bench.proof.operation import Seen
 from harness.bench.proof.oracle import Notes
 from harness.bench.proof.refusal import demand_coefficient
-from harness.bench.proof.shadow import Seen
 
 Axes = Sequence[int]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,11 +24,24 @@ WIDEST = 2**40
 _BITS = 2**63 - 1
 
 
+@dataclass(frozen=True)
+class _Note:
+    """What is known of a tensor, with its memory, so that no later tensor can get the same."""
+
+    memory: Any
+    extent: tuple[int, int]
+    what: Any
+
+
+def _extent(tensor: Tensor) -> tuple[int, int]:
+    return int(tensor.storage_offset()), tensor.numel()
+
+
 class Notes:
     """What results were made of, known by their memory, for as long as nothing else is written there."""
 
     def __init__(self) -> None:
-        self._notes: dict[int, tuple[Any, Any]] = {}
+        self._notes: dict[int, _Note] = {}
         self._kept: Any = None
 
     def keep(self, what: Any) -> None:
@@ -37,14 +51,14 @@ class Notes:
     def note(self, results: Sequence[Tensor]) -> None:
         """Note that these are the results that were under way."""
         for tensor in results if self._kept is not None else ():
-            # Kept with its memory, so that no later tensor can get the same.
-            self._notes[key_of(tensor)] = (tensor.untyped_storage(), self._kept)
+            memory = tensor.untyped_storage()
+            self._notes[key_of(tensor)] = _Note(memory, _extent(tensor), self._kept)
         self._kept = None
 
     def recall(self, tensor: Any) -> Any:
-        """Return what was noted of a tensor or of another view of its memory, or None."""
+        """Return what was noted of a tensor or of another view of all its elements, or None."""
         noted = self._notes.get(key_of(tensor)) if isinstance(tensor, Tensor) else None
-        return noted and noted[1]
+        return noted.what if noted and noted.extent == _extent(tensor) else None
 
     def forget(self, tensor: Tensor) -> None:
         """Drop what was noted of a tensor that is written to."""

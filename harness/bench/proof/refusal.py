@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -65,6 +65,12 @@ def demand_kept(name: str, outputs: list[Tensor]) -> None:
     for out in outputs:
         if out.dtype != torch.float64:
             raise RefusedError(f"{name} turns the data into {out.dtype}")
+
+
+def demand_finite(name: str, values: Iterable[Tensor]) -> None:
+    """Refuse an operation on minus infinity."""
+    if any(value.is_floating_point() and bool(value.isinf().any()) for value in values):
+        raise RefusedError(f"{name} meets minus infinity, which only a softmax or an exponential can take")
 
 
 def demand_grain(constant: Tensor) -> int:

@@ -7,7 +7,7 @@ edits and the copies that autograd makes of saved tensors need no rule of their 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -19,22 +19,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.bench.proof.degree import Degree, Extremes
 from harness.bench.proof.nesting import leaves, mapped
-from harness.bench.proof.refusal import Escapes as _Escapes
-from harness.bench.proof.refusal import RefusedError, demand_grain, demand_kept, key_of
-from harness.bench.proof.refusal import demand_returned as _demand_returned
+from harness.bench.proof.operation import Call, Effect, Rule, Seen
+from harness.bench.proof.refusal import (
+    Escapes,
+    RefusedError,
+    demand_finite,
+    demand_grain,
+    demand_kept,
+    demand_returned,
+    key_of,
+)
 
-__all__ = [
-    "Call",
-    "Effect",
-    "Layer",
-    "RefusedError",
-    "Replacement",
-    "Rule",
-    "Seen",
-    "Shadow",
-    "_Escapes",
-    "_demand_returned",
-]
+__all__ = ["Call", "Effect", "Layer", "RefusedError", "Replacement", "Rule", "Seen", "Shadow"]
 
 
 @dataclass
@@ -50,76 +46,6 @@ class Layer:
     terms: Tensor
     degree: Degree
     roundings: float
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A tensor argument of an operation together with what is known of it."""
-
-    value: Tensor
-    terms: Tensor
-    degree: Degree
-    roundings: float
-
-    @property
-    def is_constant(self) -> bool:
-        """Whether it depends on no input."""
-        return self.degree.is_constant
-
-
-@dataclass(frozen=True)
-class Effect:
-    """What a rule says of the outputs of an operation, one entry per tensor that it returns."""
-
-    terms: Sequence[Tensor | None]
-    degrees: Sequence[Degree]
-    roundings: float
-
-
-Rule = Callable[[Any, "Call"], Effect]
-
-
-@dataclass(frozen=True)
-class Call:
-    """One operation under way: its arguments with every tensor replaced by a :class:`Seen`.
-
-    unit: the unit roundoff of the dtype that is analysed; exact: only coefficients k·2⁻ᵍ are allowed.
-    """
-
-    op: Any
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-    result: Any
-    unit: float
-    exact: bool
-
-    @property
-    def seen(self) -> list[Seen]:
-        """The tensor arguments in order."""
-        return [leaf for leaf in leaves((self.args, self.kwargs)) if isinstance(leaf, Seen)]
-
-    def on_terms(self) -> Any:
-        """Run the same operation on the shadows in place of the values."""
-        return self._on(_terms)
-
-    def on_ones(self) -> Any:
-        """Run the same operation on ones: where it sums, the result is the number of terms."""
-        return self._on(lambda leaf: torch.ones_like(leaf.terms) if _is_float(leaf) else _terms(leaf))
-
-    def _on(self, view: Callable[[Any], Any]) -> Any:
-        # The shadows are float64 whatever dtype the program asks for.
-        kwargs = {name: mapped(view, value) for name, value in self.kwargs.items() if name != "dtype"}
-        return self.op(*mapped(view, self.args), **kwargs)
-
-
-def _is_float(leaf: Any) -> bool:
-    return isinstance(leaf, Seen) and leaf.value.is_floating_point()
-
-
-def _terms(leaf: Any) -> Any:
-    if not isinstance(leaf, Seen):
-        return leaf
-    return leaf.terms if _is_float(leaf) else leaf.value
 
 
 class Replacement(Protocol):
@@ -157,7 +83,7 @@ class Shadow(Extremes, TorchDispatchMode):
         self._exact = exact
         self._replacement = replacement
         self._layers: dict[int, Layer] = {}
-        self._escapes = _Escapes()
+        self._escapes = Escapes()
         self.operations: list[str] = []
         self.constants: list[Tensor] = []
         self.backends: set[str] = set()
@@ -204,7 +130,7 @@ class Shadow(Extremes, TorchDispatchMode):
         self._note_backend(name, args)
         outputs = [leaf for leaf in leaves(result) if isinstance(leaf, Tensor)]
         if func._schema.is_mutable:
-            _demand_returned(name, func, args, kwargs, outputs)
+            demand_returned(name, func, args, kwargs, outputs)
         if func._schema.is_mutable or any(key_of(out) not in self._layers for out in outputs):
             self._apply(name, call, outputs)
         if any(not seen.is_constant for seen in call.seen):
@@ -239,7 +165,7 @@ class Shadow(Extremes, TorchDispatchMode):
         if constant and (self._exact or rule is None or not call.seen):
             return self._constants(name, call, outputs)
         if self._exact:
-            _demand_finite(name, call, outputs)
+            _demand_taken(name, call, outputs)
         try:
             replaced = self._replacement and self._replacement.bound(call)
             if replaced:
@@ -329,17 +255,12 @@ def _is_unwritten(terms: Tensor) -> bool:
     return bool(terms.isnan().any())
 
 
-def _demand_finite(name: str, call: Call, outputs: list[Tensor]) -> None:
+def _demand_taken(name: str, call: Call, outputs: list[Tensor]) -> None:
     """Let minus infinity only reach a softmax, or whatever takes it for a number that is very small."""
-    if not any(_is_infinite(seen.value) for seen in call.seen):
-        return
+    values = [seen.value for seen in call.seen]
     taken = name.removeprefix("aten.") in TAKES_INFINITY.split()
     if not taken or any(bool((~(out < torch.inf)).any()) for out in outputs):
-        raise RefusedError(f"{name} meets minus infinity, which only a softmax or an exponential can take")
-
-
-def _is_infinite(value: Tensor) -> bool:
-    return value.is_floating_point() and bool(value.isinf().any())
+        demand_finite(name, values)
 
 
 def _size(constant: Tensor) -> Tensor:

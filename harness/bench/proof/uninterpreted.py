@@ -14,9 +14,9 @@ from harness.bench.proof.bending import BENDING
 from harness.bench.proof.bounds import Bounds
 from harness.bench.proof.formula import Formula, Function
 from harness.bench.proof.nesting import leaves, mapped
+from harness.bench.proof.operation import Call, Effect
 from harness.bench.proof.oracle import Oracle
-from harness.bench.proof.refusal import Escapes, RefusedError, edited
-from harness.bench.proof.shadow import Call, Effect
+from harness.bench.proof.refusal import Escapes, RefusedError, demand_finite, edited
 from harness.bench.proof.smooth import POLYNOMIALS, SMOOTH
 
 FUNCTIONS: Mapping[str, Function] = {**BENDING, **SMOOTH}
@@ -55,6 +55,8 @@ class Uninterpreted:
         formula = FUNCTIONS[name].formula if self._replaced else POLYNOMIALS.get(name)
         if formula is None:
             return None
+        if self._replaced and name in BENDING:
+            demand_finite(name, [seen.value for seen in call.seen])
         asked = self.bounds.asked.total()
         found = _evaluate(self.bounds, formula, call.args, call.kwargs)
         if self._replaced and self.bounds.asked.total() > asked:

@@ -1,0 +1,83 @@
+"""An operation under way: what is known of its arguments, and what a rule says of its results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.bench.proof.degree import Degree
+from harness.bench.proof.nesting import leaves, mapped
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A tensor argument of an operation together with what is known of it."""
+
+    value: Tensor
+    terms: Tensor
+    degree: Degree
+    roundings: float
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether it depends on no input."""
+        return self.degree.is_constant
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a rule says of the outputs of an operation, one entry per tensor that it returns."""
+
+    terms: Sequence[Tensor | None]
+    degrees: Sequence[Degree]
+    roundings: float
+
+
+Rule = Callable[[Any, "Call"], Effect]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One operation under way: its arguments with every tensor replaced by a :class:`Seen`.
+
+    unit: the unit roundoff of the dtype that is analysed; exact: only coefficients k·2⁻ᵍ are allowed.
+    """
+
+    op: Any
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    result: Any
+    unit: float
+    exact: bool
+
+    @property
+    def seen(self) -> list[Seen]:
+        """The tensor arguments in order."""
+        return [leaf for leaf in leaves((self.args, self.kwargs)) if isinstance(leaf, Seen)]
+
+    def on_terms(self) -> Any:
+        """Run the same operation on the shadows in place of the values."""
+        return self._on(_terms)
+
+    def on_ones(self) -> Any:
+        """Run the same operation on ones: where it sums, the result is the number of terms."""
+        return self._on(lambda leaf: torch.ones_like(leaf.terms) if _is_float(leaf) else _terms(leaf))
+
+    def _on(self, view: Callable[[Any], Any]) -> Any:
+        # The shadows are float64 whatever dtype the program asks for.
+        kwargs = {name: mapped(view, value) for name, value in self.kwargs.items() if name != "dtype"}
+        return self.op(*mapped(view, self.args), **kwargs)
+
+
+def _is_float(leaf: Any) -> bool:
+    return isinstance(leaf, Seen) and leaf.value.is_floating_point()
+
+
+def _terms(leaf: Any) -> Any:
+    if not isinstance(leaf, Seen):
+        return leaf
+    return leaf.terms if _is_float(leaf) else leaf.value
