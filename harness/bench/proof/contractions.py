@@ -19,6 +19,8 @@ from torch import Tensor
 from harness.bench.proof.grain import grain_of_all
 
 _ROOM = 2.0**62
+# How many products are held at once.
+_AT_ONCE = 2**20
 Results = list[Tensor | None]
 
 
@@ -79,17 +81,30 @@ def product(first: Exact, second: Exact, multiply: Callable[[Tensor, Tensor], Te
     return Exact(multiply(first.units, second.units), first.grain + second.grain)
 
 
+def matrix_product(first: Tensor, second: Tensor) -> Tensor:
+    """Multiply matrices or vectors of integers by element, so that no matrix kernel has a part in it."""
+    rows = first[None] if first.ndim == 1 else first
+    columns = second[:, None] if second.ndim == 1 else second
+    across = max(1, rows.numel() // max(1, rows.shape[-1]) * columns.numel() // max(1, columns.shape[-2]))
+    found = torch.zeros((), dtype=torch.int64)
+    for part in torch.arange(rows.shape[-1]).split(max(1, _AT_ONCE // across)):
+        products = rows[..., :, part, None] * columns[..., None, part, :]
+        found = found + products.sum(-2)
+    found = found.squeeze(-2) if first.ndim == 1 else found
+    return found.squeeze(-1) if second.ndim == 1 else found
+
+
 # --- products of matrices, and sums ----------------------------------------------------------------
 
 
 def _multiplied(ran: Ran) -> Results:
     first, second = map(Exact.of, ran.args)
-    return [product(first, second, torch.matmul, ran.args[0].shape[-1]).over(1)]
+    return [product(first, second, matrix_product, ran.args[0].shape[-1]).over(1)]
 
 
 def _multiplied_and_added(ran: Ran) -> Results:
     addend, first, second = map(Exact.of, ran.args)
-    found = product(first, second, torch.matmul, ran.args[1].shape[-1]).times(ran.kwargs.get("alpha", 1))
+    found = product(first, second, matrix_product, ran.args[1].shape[-1]).times(ran.kwargs.get("alpha", 1))
     return [found.plus(addend.times(ran.kwargs.get("beta", 1))).over(1)]
 
 
@@ -135,7 +150,7 @@ class Sliding:
         padded = self._pad(long)
         found = torch.zeros((), dtype=torch.int64)
         for tap, place in self._places():
-            found = found + self._of_groups(weight[tap]) @ self._grouped(padded[place])
+            found = found + matrix_product(self._of_groups(weight[tap]), self._grouped(padded[place]))
         return self._flat(found, self.short)
 
     def to_long(self, short: Tensor, weight: Tensor) -> Tensor:
@@ -143,7 +158,7 @@ class Sliding:
         channels = weight.shape[1] * self.groups
         padded = torch.zeros(len(short), channels, *self._extent(), dtype=torch.int64)
         for tap, place in self._places():
-            spread = self._of_groups(weight[tap]).mT @ self._grouped(short)
+            spread = matrix_product(self._of_groups(weight[tap]).mT, self._grouped(short))
             padded[place] += self._flat(spread, self.short)
         inner = (slice(before, before + size) for before, size in zip(self.padding, self.long, strict=True))
         whole: Any = (..., *inner)
@@ -153,7 +168,7 @@ class Sliding:
         """Sum over images and positions: to [short channels, long channels of a group, *taps]."""
         padded = self._pad(long)
         by_tap = [
-            (self._grouped(short) @ self._grouped(padded[place]).mT).sum(0).flatten(0, 1)
+            matrix_product(self._grouped(short), self._grouped(padded[place]).mT).sum(0).flatten(0, 1)
             for _, place in self._places()
         ]
         return torch.stack(by_tap, -1).reshape(*by_tap[0].shape, *self.taps)
@@ -308,7 +323,7 @@ def _adaptive_pool(source: Tensor, pooled: Tensor) -> tuple[Windows, Windows, Te
 
 def _pool_sums(source: Tensor, rows: Windows, columns: Windows, divisor: Tensor) -> Results:
     read = Exact.of(source)
-    sums = rows.members @ _within(read, source.numel()) @ columns.members.mT
+    sums = _between_matrices(rows.members, _within(read, source.numel()), columns.members.mT)
     return [Exact(sums, read.grain).over(divisor)]
 
 
@@ -317,7 +332,11 @@ def _pool_spreads(grad: Tensor, rows: Windows, columns: Windows, divisor: Tensor
     common = math.lcm(*divisor.unique().tolist())
     units = Exact.of(grad)
     shares = _within(units, grad.numel() * common) * (common // divisor)
-    return [Exact(rows.members.mT @ shares @ columns.members, units.grain).over(common)]
+    return [Exact(_between_matrices(rows.members.mT, shares, columns.members), units.grain).over(common)]
+
+
+def _between_matrices(before: Tensor, matrix: Tensor, after: Tensor) -> Tensor:
+    return matrix_product(matrix_product(before, matrix), after)
 
 
 def _within(numbers: Exact, terms: int) -> Tensor:
