@@ -56,9 +56,8 @@ from ..mlp import channel_mlp, mlp, separable_mlp, spatial_mixing_mlp
 from .operators import ClaimOfOperator, claim_of, shapes_of, with_one_output_of
 
 _SOURCE = (
-    "the formula of the operator, which speaks of one image; that a batch may change it is reported of "
-    "released layers whose batch norms use the statistics of the batch (github.com/liyunsheng13/dcd, "
-    "models/imagenet)"
+    "the formula of the operator, which speaks of one image; in training it does not hold of layers with "
+    "batch norms, such as those of github.com/liyunsheng13/dcd, models/imagenet"
 )
 
 
@@ -136,12 +135,12 @@ def _independent(
     page: Any, complete_shapes: tuple[Dims, ...] = (), **particulars: float
 ) -> type[BatchIndependent]:
     dynamic = page.operator.traits.dynamic != "static"
-    made = ", its weights being made from it linearly" if dynamic else ""
+    made = ", with weights that are made from the image linearly" if dynamic else ""
     return claim_of(
         page,
         BatchIndependentAndDynamic if dynamic else BatchIndependent,
         "takes-images-one-by-one",
-        f"of a batch is that of each of its images{made}.",
+        f"of a batch is that of each of its images by itself{made}.",
         shapes=tuple(d.replace(**particulars) for d in shapes_of(page.core)[:2]),
         complete_shapes=complete_shapes,
     )

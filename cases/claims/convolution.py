@@ -164,7 +164,7 @@ class GroupedConvIsBlockDiagonal(BlockedGroups, Claim):
     operators = ("conv2d",)
     source = (
         "The documentation of torch.nn.Conv2d: “At groups=2, the operation becomes equivalent to having two "
-        "conv layers side by side, each seeing half the input channels, and producing half the output "
+        "conv layers side by side, each seeing half the input channels and producing half the output "
         "channels, and both subsequently concatenated”; groups after Krizhevsky et al. 2012, NeurIPS"
     )
     conditions = {

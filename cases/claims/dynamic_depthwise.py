@@ -21,11 +21,11 @@ SMALL = tuple(Dims(B=2, C=3, H=H, W=W, K=K) for H, W, K in reversed(MAPS[:4]))
 TINY = (Dims(B=2, C=3, H=2, W=3, K=3),)
 
 
-class DynamicDepthwiseIsDepthwisePerSample(Claim):
+class DynamicDepthwiseIsDepthwiseOfFoldedBatch(Claim):
     """Dynamic depthwise convolution is a depthwise convolution of one image with B·C channels.
 
     The images of the batch are laid side by side as channels, and channel c of image b is convolved with
-    kernel bC + c. So is it computed in the authors' code.
+    kernel bC + c. The authors' code computes it so.
     """
 
     name = "dynamic-depthwise-is-depthwise-of-folded-batch"
@@ -133,7 +133,7 @@ class DynamicDepthwiseIsDepthwisePerSample(Claim):
         return folded.reshape(d.B, d.C, *folded.shape[2:])[..., : rows(d, d.H), : rows(d, d.W)]
 
     @mutant(drops="same-stride")
-    def started_one_later(self, d: Dims, x: Tensor, kernel: Tensor) -> Tensor:
+    def stride_of_one_more(self, d: Dims, x: Tensor, kernel: Tensor) -> Tensor:
         """One side moves by one more position."""
         return self.right(d.replace(stride=d.stride + 1), x, kernel)
 

@@ -270,8 +270,8 @@ class ConvTurnsWithItsKernel(Claim):
 class ConvIsNotRotationEquivariant(Claim):
     """Convolution is not equivariant to rotations by 90 degrees: conv(turn(x), W) ≠ turn(conv(x, W)).
 
-    It is so for kernels that are what they turn into, and for no others, since the output turns if the kernel
-    does.
+    It is equivariant for kernels that are what they turn into, and for no others, since the output turns if
+    the kernel does.
     """
 
     name = "conv-is-not-rotation-equivariant"
@@ -324,8 +324,8 @@ class ConvIsNotRotationEquivariant(Claim):
 class ConvIsNotScaleEquivariant(Claim):
     """Convolution is not equivariant to a change of scale: conv(enlarge(x), W) ≠ enlarge(conv(x, W)).
 
-    Enlarging repeats every pixel twice along both axes. It commutes with a kernel of one tap alone; else the
-    taps have to be spread as the pixels are.
+    Enlarging repeats every pixel twice along both axes. It commutes with convolution if the middle tap is
+    the only one; else the taps have to be spread as the pixels are.
     """
 
     name = "conv-is-not-scale-equivariant"
@@ -435,7 +435,7 @@ class LocallyConnectedLayerIsNotTranslationEquivariant(Claim):
 class TokenMixingIsNotTranslationEquivariant(Claim):
     """Token mixing by a free matrix does not commute with cyclic translations of the map.
 
-    It does so exactly where the matrix is block-circulant: its rows are the first one, moved.
+    It commutes with all of them exactly where the matrix is block-circulant: its rows are the first, moved.
     """
 
     name = "token-mixing-is-not-translation-equivariant"

@@ -19,7 +19,7 @@ class FusionIsMixtureOfExperts(Claim):
     """Dynamic channel fusion is a mixture of Co + L²·Lk kernels, which share the rows of W₀, P, Q and R.
 
     W₀ ×₂ Λ + Φ ×₁ Q ×₂ P ×₃ R = Σ λ_o (e_o ⊗ W₀[o]) + Σ φ_ijl (P_i ⊗ Q_j ⊗ R_l): a row of W₀, or a product of
-    rank one, is an expert, and its weight one entry of Λ or Φ. For 1×1 kernels these are C + L² experts.
+    rank one, is an expert, and its weight one entry of Λ or Φ. These are C + L² for square 1×1 kernels.
     """
 
     name = "fusion-is-mixture-of-experts"
@@ -290,8 +290,8 @@ class MeanResidualNeedsFewerLatentChannels(Claim):
 class NarrowFusionMissesMixture(Claim):
     """Channel fusion with L latent channels misses a kernel W(x) by σ_{L+1}(W(x) − ΛW₀) at least.
 
-    That singular value is the least ‖W(x) − ΛW₀ − PΦQᵀ‖₂ for any P, Φ and Q. A mixture of kernels whose
-    residual has a rank above L is therefore not represented, whatever the generator makes of the image.
+    That singular value is the least ‖W(x) − ΛW₀ − PΦQᵀ‖₂ for any P, Φ and Q. A mixture of kernels of which
+    every Λ leaves a residual of a rank above L is therefore not represented, whatever generates Λ and Φ.
     """
 
     name = "narrow-fusion-misses-mixture"

@@ -489,7 +489,7 @@ class SpatialReductionOfRatioOne(Claim):
 
 
 class SpatialReductionHasLowRank(Claim):
-    """The matrix over positions of spatial-reduction attention has at most as many ranks as there are cells.
+    """The rank of spatial-reduction attention's matrix over positions is at most the number of cells.
 
     From any channel to any other it is a product A·S of the attention map, which has N rows and ⌊H/R⌋·⌊W/R⌋
     columns, and the reduction, so its rank is at most N/R². That of self-attention may be N: the softmax
@@ -579,14 +579,14 @@ class SpatialReductionHasLowRank(Claim):
         return self.right(d, reduce, left_out)
 
 
-class SpatialReductionSeesTheWholeMap(Claim):
+class SpatialReductionMissesTheRemainder(Claim):
     """Where R does not divide a side of the map, spatial-reduction attention does not see what is left over.
 
     The strided reduction has ⌊H/R⌋·⌊W/R⌋ cells, which cover the first R⌊H/R⌋ rows and R⌊W/R⌋ columns. What
     lies in the others is neither key nor value to any position, though these positions get an output.
     """
 
-    name = "spatial-reduction-sees-the-whole-map"
+    name = "spatial-reduction-misses-the-remainder"
     operators = ("spatial_reduction_attention",)
     source = (
         "released code (whai362/PVT), where kernel and stride of the reducing convolution are R, without "
@@ -598,7 +598,7 @@ class SpatialReductionSeesTheWholeMap(Claim):
     }
     shapes = tuple(Dims(B=2, C=4, M=2, H=H, W=W, R=R) for H, W, R in REDUCED_MAPS if H % R or W % R)
     complete_shapes = (Dims(B=1, C=2, M=2, H=3, W=5, R=2),)
-    corrects = "spatial-reduction-sees-the-whole-map-as-stated"
+    corrects = "spatial-reduction-misses-the-remainder-as-stated"
     algebra = "no cell reads a position of the remainder, so no term of z = reduce ∗ x has one"
 
     def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
@@ -667,30 +667,30 @@ class SpatialReductionSeesTheWholeMap(Claim):
         return self.right(d, x, torch.zeros_like(other), reduce, attention)
 
 
-class SpatialReductionSeesTheWholeMapAsStated(Claim):
+class SpatialReductionMissesTheRemainderAsStated(Claim):
     """Every position of the map is attended to in spatial-reduction attention, whatever its size.
 
     Then exchanging the last rows and columns would change outputs.
     """
 
-    name = "spatial-reduction-sees-the-whole-map-as-stated"
+    name = "spatial-reduction-misses-the-remainder-as-stated"
     kind = "negative"
     expected = "refuted"
     operators = ("spatial_reduction_attention",)
     source = f"read into {PVT}, section 3.3, where it replaces multi-head attention over the whole map"
-    shapes = SpatialReductionSeesTheWholeMap.shapes
+    shapes = SpatialReductionMissesTheRemainder.shapes
 
     def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
         """Return two maps, the reduction, and the attention maps."""
-        return SpatialReductionSeesTheWholeMap().variables(d)
+        return SpatialReductionMissesTheRemainder().variables(d)
 
     def left(self, d: Dims, **given: Tensor) -> Tensor:
         """Attend to the cells of the map."""
-        return SpatialReductionSeesTheWholeMap().left(d, **given)
+        return SpatialReductionMissesTheRemainder().left(d, **given)
 
     def right(self, d: Dims, **given: Tensor) -> Tensor:
         """Attend to the cells of a map whose last rows and columns are others."""
-        return SpatialReductionSeesTheWholeMap().right(d, **given)
+        return SpatialReductionMissesTheRemainder().right(d, **given)
 
 
 class SpatialReductionOfRatioOneEndToEnd(Claim):

@@ -234,7 +234,7 @@ class FactorGradientsCarryTheWeight(Claim):
 class UnusedExpertIsNotTrained(Claim):
     """An expert without weight in all images of a batch gets no gradient, nor do its factors.
 
-    A softmax never gives the weight zero, but as close to it as the gradient then is.
+    A softmax never gives the weight zero; the closer it comes, the closer the gradient is to zero.
     """
 
     name = "unused-expert-is-not-trained"

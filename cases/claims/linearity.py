@@ -54,7 +54,7 @@ from ..mlp import channel_mlp, mlp, separable_mlp, spatial_mixing_mlp
 from .operators import ClaimOfOperator, claim_of, with_one_output_of
 
 _SOURCE = (
-    "Han et al. 2021, arXiv 2106.04263, section 3, sorts operators by whether their weights are static or "
+    "Han et al. 2022, ICLR, arXiv 2106.04263, sorts operators by whether their weights are static or "
     "computed from the map"
 )
 
@@ -94,7 +94,7 @@ class Linear(ClaimOfOperator):
 
     @mutant(drops="no-constant")
     def constant_added(self, d: Dims, factor: Tensor, **free: Tensor) -> Tensor:
-        """A bias of one leaves each of the results, and one such bias the other side."""
+        """One is added to every result, which counts once on one side and a + 1 times on the other."""
         return self.right(d, factor=factor, **free) + factor
 
     @mutant()
@@ -187,8 +187,8 @@ def _linear(page: Any) -> type[Linear]:
 
 def _not_additive(page: Any, **fields: Any) -> type[NotAdditive]:
     statement = (
-        "is not additive: f(x + y) ≠ f(x) + f(y), for its weights come from the map, "
-        "be it that they depend on it linearly."
+        "is not additive: f(x + y) ≠ f(x) + f(y), because its weights come from the map, "
+        "even where they depend on it linearly."
     )
     return claim_of(page, NotAdditive, "is-not-additive", statement, **fields)
 

@@ -257,8 +257,8 @@ class SeparableConvKernelIsRankOne(Claim):
     """The kernel of a depthwise separable convolution is of rank one for every input channel.
 
     Read off the operator's responses, its slice [Co, K²] of an input channel is an outer product: all outputs
-    read the channel by the same kernel, scaled. As a matrix [Co·C, K²] of all pairs of channels it has rank
-    min(C, K²) at most, and as high a rank as C different kernels have.
+    read the channel by the same kernel, scaled. As a matrix [Co·C, K²] of all pairs of channels it has at
+    most the rank of its C depthwise kernels, and so min(C, K²) at most.
     """
 
     name = "separable-conv-kernel-is-rank-one"

@@ -19,8 +19,8 @@ Outputs = tuple[Tensor, ...]
 
 CHEN = "Chen et al. 2020, ECCV, arXiv 2003.10027, section 3"
 SAID = (
-    "said where dynamic ReLU is introduced, such as at 0809zheng.github.io/2021/10/27/dyrelu.html, of other "
-    "activations: “可以看作dynamic ReLU的特殊情况”, they can be seen as its special cases"
+    "said where dynamic ReLU is introduced, such as at 0809zheng.github.io/2021/10/27/dyrelu.html: other "
+    "activations could be seen as its special cases"
 )
 # The largest first. Maps of 2^n positions, whose mean is exact.
 MAPS: tuple[Dims, ...] = (
@@ -584,10 +584,10 @@ class SqueezeExciteIsDynamicReluAsStated(_Hyper):
         return squeeze_excite.module(x, **layers)
 
 
-class SlopesOfOnePieceReachTwo(Claim):
+class SlopesOfOnePieceLieBelowTwo(Claim):
     """A slope of dynamic ReLU with one piece lies between zero and two, twice as far up as a gate.
 
-    2σ(z) ≤ 2 − e^−z/(1 + e^−z) < 2: where z is positive, it is larger than one, which no gate is.
+    2σ(z) = 2/(1 + e^−z) < 2: where z is positive, it is larger than one, which no gate is.
     """
 
     name = "slopes-of-one-piece-lie-between-zero-and-two"
@@ -610,33 +610,33 @@ class SlopesOfOnePieceReachTwo(Claim):
         return 2 + 2 * z
 
     def lesser(self, d: Dims, z: Tensor) -> Tensor:
-        """Zero below the gates, the gates below the slopes, and one below the slopes of positive numbers."""
+        """Zero below gates, gates below slopes, one below slopes of positive numbers; slopes below two."""
         gates = gates_of(d, z)
-        return torch.cat([torch.zeros_like(gates), gates, (z > 0).double()])
+        return torch.cat([torch.zeros_like(gates), gates, (z > 0).double(), first_slopes(d, z)])
 
     def greater(self, d: Dims, z: Tensor) -> Tensor:
-        """The gates, the slopes, and the slopes again."""
+        """The gates, the slopes, the slopes again, and two."""
         slopes = first_slopes(d, z)
-        return torch.cat([gates_of(d, z), slopes, slopes])
+        return torch.cat([gates_of(d, z), slopes, slopes, torch.full_like(z, 2)])
 
     @mutant(drops="from-one", side="greater")
     def starting_from_zero(self, d: Dims, z: Tensor) -> Tensor:
         """The slopes start from zero."""
         slopes = first_slopes(d, z) - 1
-        return torch.cat([gates_of(d, z), slopes, slopes])
+        return torch.cat([gates_of(d, z), slopes, slopes, torch.full_like(z, 2)])
 
     @mutant(side="greater")
     def as_a_gate(self, d: Dims, z: Tensor) -> Tensor:
         """The slopes are the gates."""
         gates = gates_of(d, z)
-        return torch.cat([gates, gates, gates])
+        return torch.cat([gates, gates, gates, torch.full_like(z, 2)])
 
     @mutant(side="greater", sparse=True)
     def one_slope_as_a_gate(self, d: Dims, z: Tensor) -> Tensor:
-        """The slope of the largest number is its gate."""
+        """The slope of the largest number is half its gate."""
         slopes, gates = first_slopes(d, z), gates_of(d, z)
         slopes[z.argmax()] = 0.5 * gates[z.argmax()]
-        return torch.cat([gates, first_slopes(d, z), slopes])
+        return torch.cat([gates, first_slopes(d, z), slopes, torch.full_like(z, 2)])
 
 
 class DynamicReluAIsInB(_Hyper):
@@ -674,11 +674,11 @@ class DynamicReluAIsInB(_Hyper):
             x, **reduction, expand=expand.repeat_interleave(d.C, 0), expand_bias=biases
         )
 
-    @mutant(drops="tied-channels")
+    @mutant()
     def channels_first(
         self, d: Dims, x: Tensor, expand: Tensor, expand_bias: Tensor, **reduction: Tensor
     ) -> Tensor:
-        """The rows of a channel come one after another, as in a well-known layer of a third party."""
+        """The rows of a channel come one after another, as in github.com/Islanna/DynamicReLU."""
         rows = {"expand": expand.repeat(d.C, 1), "expand_bias": expand_bias.repeat(d.C)}
         return dynamic_relu_b.module(x, **reduction, **rows)
 
@@ -945,7 +945,7 @@ class DynamicReluCParameters(Claim):
         first = attention[:, :1, :1].expand_as(attention)
         return self.right(d, x, first, slope, intercept)
 
-    @mutant(drops="factored", sparse=True)
+    @mutant(sparse=True)
     def one_position_kept(
         self, d: Dims, x: Tensor, attention: Tensor, slope: Tensor, intercept: Tensor
     ) -> Tensor:
@@ -963,8 +963,8 @@ class DynamicReluCParametersAsStated(Claim):
     expected = "refuted"
     operators = ("dynamic_relu_c",)
     source = (
-        "said where dynamic ReLU is introduced, such as at 0809zheng.github.io/2021/10/27/dyrelu.html, of "
-        "form C: “需要2KCHW个参数”, it needs 2KCHW parameters, reduced to 2KC+HW"
+        "said where dynamic ReLU is introduced, such as at 0809zheng.github.io/2021/10/27/dyrelu.html: form "
+        "C needs 2KCHW parameters, reduced to 2KC+HW"
     )
     shapes = DynamicReluCParameters.shapes
 

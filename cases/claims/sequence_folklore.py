@@ -385,7 +385,7 @@ class _TwoDynamicConvolutions(Claim):
 
 
 class DynamicConvOfThePooledSequence(_TwoDynamicConvolutions):
-    """Wu's dynamic convolution is Chen's where all positions have the same kernel, and then only.
+    """Wu's dynamic convolution is Chen's where all positions have the same kernel.
 
     Chen's mixes a few static kernels by one attention for a whole image. Wu's with a kernel that does not
     depend on the position, such as one that is generated from the mean of the sequence, is the mixture of K

@@ -83,7 +83,7 @@ class LightConvKernelsLieInTheSimplex(Claim):
 
 
 class LightConvDoesNotContainDepthwiseConv(Claim):
-    """There are depthwise convolutions that no LightConv is, though it have a head for every channel.
+    """There are depthwise convolutions that no LightConv is, even with a head for every channel.
 
     A LightConv's taps sum to one, so away from the ends it keeps a sequence that does not change in time. A
     depthwise convolution multiplies it by the sum of its taps, which may be any number.

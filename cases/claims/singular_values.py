@@ -326,7 +326,7 @@ class FirstSingularValuesHoldTheirShareAsStated(Claim):
 
 
 class KernelMatricesNeedSvd(Claim):
-    """A kernel has singular values and vectors, square or not; a square one need not have eigenvectors.
+    """A kernel has singular values and vectors, square or not; a square one need not have real eigenvectors.
 
     Of one that turns pairs of channels, W = [[a, −b], [b, a]] in each, ‖Wp − λp‖² = ((a−λ)² + b²)·‖p‖²:
     where b ≠ 0 no direction p is kept by any real λ, so it has no diagonal form. Its singular values are
@@ -428,8 +428,9 @@ class KernelMatricesNeedSvdAsStated(Claim):
     expected = "refuted"
     operators = ("conv2d",)
     source = (
-        "said where dynamic convolution is decomposed (“卷积核矩阵都是方阵”, kernel matrices are all "
-        "square), which holds for 1×1 kernels with as many outputs as channels"
+        "said where dynamic convolution is decomposed, such as at cnblogs.com/lipoicyclic/p/15857166.html "
+        "(“卷积核矩阵都是方阵”, kernel matrices are all square), which holds for 1×1 kernels with as many "
+        "outputs as channels"
     )
     shapes = (Dims(C=4, Co=4, K=1), Dims(C=4, Co=4, K=3), Dims(C=4, Co=6, K=1))
 

@@ -607,7 +607,7 @@ class ShiftedWindowAttentionIsAMovedGrid(_EndToEnd):
         )
 
     @mutant(drops="moved")
-    def grid_moved_the_other_way(self, d: Dims, x: Tensor, table: Tensor, **layers: Tensor) -> Tensor:
+    def grid_moved_by_one_less(self, d: Dims, x: Tensor, table: Tensor, **layers: Tensor) -> Tensor:
         """The grid begins one row and column earlier than it should."""
         return masked_attention(d, x, table, layers, apart(d, d.shift - 1))
 
@@ -631,7 +631,7 @@ class ShiftedWindowAttentionIsAMovedGrid(_EndToEnd):
 
 
 class SwinMaskKeepsApart(Claim):
-    """In the limit of a large number added as a mask, shifted windows keep apart what the mask is between.
+    """In the limit of a large number taken off masked logits, shifted windows keep masked pairs apart.
 
     With e = exp(logit) and t = exp(−c) for masked pairs the weights are t·e over a sum in which t·e stands
     too. At t = 0, where c is infinite, they are those of the pairs that are kept; for c = 100, as released, a
