@@ -234,6 +234,14 @@ REFUSED: dict[str, tuple[Program, str]] = {
     "an edited input": (edited, "On the right side the program changes its input x."),
     "a softmax": (lambda t: mixing(t).softmax(1), "On the right side softmax is no polynomial."),
     "a program that raises": (lambda t: t["y"], "The right side raises KeyError: 'y'."),
+    "too large a coefficient": (
+        lambda t: mixing(t) * 2.0**50,
+        "The coefficients add up to 4.5036e+15, too much to tell them apart.",
+    ),
+    "two functions": (
+        lambda t: mixing(t).softmax(1) + t["x"].sigmoid(),
+        "On the right side sigmoid and softmax are no polynomials.",
+    ),
     "too fine a coefficient": (
         lambda t: mixing(t) * 0.3,
         "On the right side aten.mul with the coefficient 0.3, which is no multiple of 1/65536.",

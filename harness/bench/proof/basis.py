@@ -191,9 +191,9 @@ class _Check:
         with telling(name):
             analysis = analyse(program, shapes, self.seed, vjp=False)
             if any(analysis.plan):
-                raise RefusedError(
-                    f"{', '.join(sorted(analysis.uninterpreted)) or 'a step'} is no polynomial"
-                )
+                functions = sorted(analysis.uninterpreted) or ["a step"]
+                verb = "is no polynomial" if len(functions) == 1 else "are no polynomials"
+                raise RefusedError(f"{' and '.join(functions)} {verb}")
             demand_same_outside(program, shapes, self.seed, analysis, vjp=False)
             inputs = draw_integers(shapes, 1, self.seed)
             majorant = Majorant(inputs)

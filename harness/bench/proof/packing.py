@@ -234,6 +234,7 @@ def settle_degrees(bounds: Bounds) -> None:
     A group in which it is not is split along its first axis; there a product of two rows is of degree one
     in each.
     """
+    _demand_small(bounds)
     for name in _curved(bounds):
         shape = bounds.variables.shapes[name]
         if not shape or shape[0] == 1:
@@ -242,6 +243,15 @@ def settle_degrees(bounds: Bounds) -> None:
     curved = _curved(bounds)
     if curved:
         raise RefusedError(_too_high(curved[0].split("[")[0]))
+
+
+def _demand_small(bounds: Bounds) -> None:
+    """Refuse coefficients whose sums, signed ones over all sets of groups too, may round."""
+    ones = bounds.with_only([list(bounds.variables.groups)])
+    found = bounds.at(ones)
+    largest = float(found.max()) if found.numel() else 0.0
+    if largest * 2 ** len(bounds.variables.groups) >= EXACT_BELOW or not bool(bounds.are_exact(ones).all()):
+        raise RefusedError(f"the coefficients add up to {largest:g}, too much to tell them apart")
 
 
 def _too_high(name: str) -> str:
@@ -267,11 +277,8 @@ def kinds_of_monomials(bounds: Bounds) -> dict[Kind, Tensor]:
     parts: list[tuple[Kind, frozenset[str]]] = [((), frozenset())]
     for start in range(0, len(names), _GROUPS_AT_ONCE):
         for name in names[start : start + _GROUPS_AT_ONCE]:
-            without, with_it = (
-                [(kind, gone | {name}) for kind, gone in parts],
-                [((*kind, name), gone) for kind, gone in parts],
-            )
-            parts = without + with_it
+            without = [(kind, gone | {name}) for kind, gone in parts]
+            parts = without + [((*kind, name), gone) for kind, gone in parts]
         _evaluate(bounds, values, parts)
         parts = [part for part in parts if bool((_part(values, *part) > 0).any())]
     found = {kind: _part(values, kind, gone) > 0 for kind, gone in parts if kind}
