@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeVar
@@ -121,6 +122,15 @@ class Claim:
     def greater(self, d: Dims, *_: Any, **given: Any) -> Tensor:
         """Compute the side of an inequality that is at least the other."""
         raise NotImplementedError
+
+    def free_numbers(self, d: Dims) -> int:
+        """Count the elements of all free variables."""
+        return sum(math.prod(shape) for shape in self.variables(d).values())
+
+    @property
+    def smallest_shape(self) -> Dims:
+        """The dimensions with the fewest free numbers."""
+        return min(self.shapes, key=self.free_numbers)
 
     @property
     def statement(self) -> str:

@@ -266,3 +266,16 @@ def test_threads_are_left_as_they_were() -> None:
     before = torch.get_num_threads()
     prove(DiagonalIsScaling())
     assert torch.get_num_threads() == before
+
+
+def test_a_brief_proof_certifies_the_smallest_shape_and_says_what_it_leaves() -> None:
+    """In haste a claim is certified once, and the rest is named with the command that does it."""
+    found = prove(DiagonalIsScaling(), brief=True)
+    assert (found["verdict"], found["level"], found["mutants"]) == ("holds", "L1", [])
+    assert [entry["shape"] for entry in found["evidence"]] == [{"B": 3, "C": 2}]
+    assert [entry["what"] for entry in found["left_out"]] == [
+        "mutants",
+        "other shapes",
+        "levels above the certificate",
+    ]
+    assert "`sameop prove diagonal-is-scaling` takes it further" in found["left_out"][0]["reason"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -47,8 +46,8 @@ def reach_further(claim: Claim) -> Iterator[Reached]:
 
 def prove_completely(claim: Claim) -> Iterator[Reached]:
     """Prove a claim at its smallest shape, or at those that it names, without leaving a probability."""
-    for d in claim.complete_shapes or [min(claim.shapes, key=lambda d: _size(claim, d))]:
-        free = _size(claim, d)
+    for d in claim.complete_shapes or [claim.smallest_shape]:
+        free = claim.free_numbers(d)
         if not claim.complete_shapes and free > _MOST_FREE:
             reason = (
                 f"its smallest shape has {free} free numbers, more than {_MOST_FREE}: name `complete_shapes`"
@@ -63,10 +62,6 @@ def prove_completely(claim: Claim) -> Iterator[Reached]:
             yield Reached("L2", "refuted", difference=(d, found.difference))
         else:
             yield Reached("L2", "holds", [_complete_evidence(d, found, time.perf_counter() - started)])
-
-
-def _size(claim: Claim, d: Dims) -> int:
-    return sum(math.prod(shape) for shape in claim.variables(d).values())
 
 
 def _check_completely(claim: Claim, d: Dims) -> Complete:

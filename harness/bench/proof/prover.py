@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,24 +23,26 @@ SPARSE_BELOW = 0.05
 
 
 # What a brief proof leaves to `sameop prove`.
-_BRIEF = "a brief proof certifies a claim; `sameop prove {}` takes it further"
+_BRIEF = "a brief proof certifies a claim at its smallest shape; `sameop prove {}` takes it further"
+
+_LEFT_BY_A_BRIEF_PROOF = ("mutants", "other shapes", "levels above the certificate")
 
 
 @one_thread()
 def prove(claim: Claim, *, brief: bool = False) -> dict[str, Any]:
     """Check a claim and its mutants; return the result in the shape of ``sameop prove --json``.
 
-    brief: only what certifies it, without its mutants and the levels above.
+    brief: only what decides it at its smallest shape, without its mutants and the levels above.
     """
     claim.check()
     started = time.perf_counter()
     proof = _Proof(claim)
-    proof.check()
+    proof.check((claim.smallest_shape,) if brief else claim.shapes)
+    if not brief or proof.verdict == "refused":
+        proof.go_further()
     if brief:
         reason = _BRIEF.format(claim.name)
-        proof.left_out += [{"what": what, "reason": reason} for what in ("mutants", "L2", "L3")]
-    else:
-        proof.go_further()
+        proof.left_out += [{"what": what, "reason": reason} for what in _LEFT_BY_A_BRIEF_PROOF]
     return {
         "name": claim.name,
         "statement": claim.statement,
@@ -72,9 +75,9 @@ class _Proof:
     left_out: list[dict[str, str]] = field(default_factory=list)
     known: dict[Dims, Known] = field(default_factory=dict)
 
-    def check(self) -> None:
-        """Check every shape and note what each of them shows."""
-        for d in self.claim.shapes:
+    def check(self, shapes: Iterable[Dims]) -> None:
+        """Check at shapes and note what each of them shows."""
+        for d in shapes:
             started = time.perf_counter()
             outcome = check_shape(self.claim, d, known=self.known.setdefault(d, {}))
             self._conclude(d, outcome)
