@@ -8,7 +8,7 @@ from torch import Tensor
 from harness import Claim, Dims, equivalent, mutant
 
 from ..dynamic import dcd_conv2d, dcd_released
-from .kernel_attention import with_corner
+from .corners import with_corner
 
 
 class DcdReleasedLayer(Claim):

@@ -12,8 +12,8 @@ from harness import Claim, Dims, Lemma, equivalent, lemma, mutant
 from ..convolution import conv2d, pointwise_conv2d
 from ..mlp import channel_mlp
 from ..workloads import MAPS
+from .corners import with_corner
 from .index_sets import BlockedGroups, CentredTaps, RowOrder, within
-from .kernel_attention import with_corner
 
 # A map on which an error at one corner is seen at few outputs comes first.
 LARGEST_FIRST = (MAPS[3], MAPS[4], *reversed(MAPS[:3]))

@@ -9,8 +9,8 @@ from harness import Claim, Dims, equivalent, mutant
 
 from ..convolution import conv2d, depthwise_conv2d, shared_depthwise_conv2d
 from .convolution import convolved_maps
+from .corners import with_corner
 from .index_sets import BlockedGroups
-from .kernel_attention import with_corner
 
 
 class DepthwiseConvIsConvWithDiagonalKernel(Claim):

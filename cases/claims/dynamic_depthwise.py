@@ -13,7 +13,8 @@ from ..convolution import depthwise_conv2d as depthwise
 from ..dynamic import dynamic_depthwise_conv2d as dynamic
 from ..gates import squeeze_excite
 from ..workloads import MAPS
-from .kernel_attention import with_corner
+from .corners import with_corner
+from .gates import IsChannelGate
 
 HAN = "Han et al. 2022, ICLR, arXiv 2106.04263"
 # The largest map first, so that an error at one position is seen where it is rare.
@@ -222,7 +223,7 @@ class DynamicDepthwiseOfOneKernel(Claim):
         return torch.cat([self.right(d, image, weight) for image in x.split(1)])
 
 
-class DynamicDepthwise1x1IsChannelGate(Claim):
+class DynamicDepthwise1x1IsChannelGate(IsChannelGate):
     """With 1×1 kernels, dynamic depthwise convolution is the channel gate of squeeze-and-excitation.
 
     Both scale a channel of an image by one number. The gate of squeeze-and-excitation comes from a sigmoid,
@@ -244,17 +245,9 @@ class DynamicDepthwise1x1IsChannelGate(Claim):
     )
     complete_shapes = (Dims(B=2, C=3, H=2, W=3),)
 
-    def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
-        """Return the maps and the gates."""
-        return {"x": (d.B, d.C, d.H, d.W), "gate": (d.B, d.C)}
-
     def left(self, d: Dims, x: Tensor, gate: Tensor) -> Tensor:
         """Convolve with kernels of one tap."""
         return dynamic.core(x, gate[:, :, None, None])
-
-    def right(self, d: Dims, x: Tensor, gate: Tensor) -> Tensor:
-        """Scale every channel."""
-        return squeeze_excite.core(x, gate)
 
     @mutant(drops="one-tap", side="left")
     def three_taps_in_a_row(self, d: Dims, x: Tensor, gate: Tensor) -> Tensor:
@@ -267,16 +260,6 @@ class DynamicDepthwise1x1IsChannelGate(Claim):
         """At the last position of every map the gate adds its left neighbour, or itself if there is none."""
         gated = dynamic.core(x, gate[:, :, None, None])
         return gated + F.pad(gated[..., -1:, -2:-1], (d.W - 1, 0, d.H - 1, 0))
-
-    @mutant(drops="per-image")
-    def gates_of_another_image(self, d: Dims, x: Tensor, gate: Tensor) -> Tensor:
-        """Every image takes the gates of the one before."""
-        return squeeze_excite.core(x, gate.roll(1, 0))
-
-    @mutant(drops="per-channel")
-    def one_gate_per_image(self, d: Dims, x: Tensor, gate: Tensor) -> Tensor:
-        """All channels take the gate of the first."""
-        return squeeze_excite.core(x, gate[:, :1].expand(-1, d.C))
 
     @equivalent("the other taps of a larger kernel are zero", side="left")
     def centre_of_a_larger_kernel(self, d: Dims, x: Tensor, gate: Tensor) -> Tensor:

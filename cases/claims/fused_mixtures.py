@@ -12,6 +12,7 @@ from ..convolution import pointwise_conv2d
 from ..dynamic import cond_conv2d, dcd_pointwise, dynamic_conv2d
 from ..gates import squeeze_excite
 from .fusion import SOURCE, fused_kernels, fusion_variables, residual_on, without_last
+from .gates import rows
 from .kernel_mixtures import stride_of
 
 
@@ -394,9 +395,8 @@ def narrowly_fused(x: Tensor, base: Tensor, differences: Tensor, weights: Tensor
 
 def rows_and_products(weight: Tensor, P: Tensor, Q: Tensor, taps: Tensor) -> Tensor:
     """Return the kernels e_o ⊗ W₀[o] and P_i ⊗ Q_j ⊗ R_l, [Co + L²·Lk, Co, C, K, K]."""
-    rows = torch.diag_embed(weight.permute(1, 2, 3, 0), dim1=0, dim2=1)
     products = torch.einsum("oi,cj,nl->ijlocn", P, Q, taps).reshape(-1, *weight.shape)
-    return torch.cat([rows, products])
+    return torch.cat([rows(weight), products])
 
 
 def parts_of_kernels(

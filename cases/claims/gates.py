@@ -12,8 +12,8 @@ from ..convolution import conv2d, depthwise_conv2d, pointwise_conv2d
 from ..dynamic import cond_conv2d, dynamic_depthwise_conv2d, inhomogeneous_depthwise_conv2d
 from ..gates import gather_excite, squeeze_excite
 from ..workloads import MAPS
+from .corners import with_corner
 from .index_sets import within
-from .kernel_attention import with_corner
 
 SE = "Hu et al. 2018, CVPR, arXiv 1709.01507"
 GE = "Hu et al. 2018, NeurIPS, arXiv 1810.12348"
@@ -149,7 +149,29 @@ class GateAfterABiasIsMixtureOfRows(Claim):
         return self.right(d, x, gate.roll(1, 0), weight, bias)
 
 
-class GateOfOneCellIsChannelGate(Claim):
+class IsChannelGate(Claim):
+    """With one number per image and channel, ``left`` is the scale of squeeze-and-excitation."""
+
+    def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
+        """Return the maps and the gates."""
+        return {"x": (d.B, d.C, d.H, d.W), "gate": (d.B, d.C)}
+
+    def right(self, d: Dims, x: Tensor, gate: Tensor) -> Tensor:
+        """Scale the channels."""
+        return squeeze_excite.core(x, gate)
+
+    @mutant(drops="per-image")
+    def gates_of_another_image(self, d: Dims, x: Tensor, gate: Tensor) -> Tensor:
+        """Every image takes the gates of the one before."""
+        return self.right(d, x, gate.roll(1, 0))
+
+    @mutant(drops="per-channel")
+    def one_gate_per_image(self, d: Dims, x: Tensor, gate: Tensor) -> Tensor:
+        """All channels take the gate of the first."""
+        return self.right(d, x, gate[:, :1].expand_as(gate))
+
+
+class GateOfOneCellIsChannelGate(IsChannelGate):
     """Gather-excite with one cell for the whole map scales it as squeeze-and-excitation does.
 
     What gathers the gate is left open.
@@ -172,17 +194,9 @@ class GateOfOneCellIsChannelGate(Claim):
     complete_shapes = (Dims(B=2, C=2, H=1, W=2),)
     algebra = "gate[⌊i·1/H⌋, ⌊j·1/W⌋] = gate[0, 0]"
 
-    def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
-        """Return the maps and the gates."""
-        return {"x": (d.B, d.C, d.H, d.W), "gate": (d.B, d.C)}
-
     def left(self, d: Dims, x: Tensor, gate: Tensor) -> Tensor:
         """Scale the only cell."""
         return gather_excite.core(x, gate[:, :, None, None])
-
-    def right(self, d: Dims, x: Tensor, gate: Tensor) -> Tensor:
-        """Scale the channels."""
-        return squeeze_excite.core(x, gate)
 
     @mutant(drops="one-cell", side="left")
     def two_cells(self, d: Dims, x: Tensor, gate: Tensor) -> Tensor:
@@ -195,16 +209,6 @@ class GateOfOneCellIsChannelGate(Claim):
         cells = gate[:, :, None, None].expand(-1, -1, d.H, d.W).clone()
         cells[..., -1, -1] = 2 * gate
         return gather_excite.core(x, cells)
-
-    @mutant(drops="per-image")
-    def gates_of_another_image(self, d: Dims, x: Tensor, gate: Tensor) -> Tensor:
-        """Every image takes the gates of the one before."""
-        return self.right(d, x, gate.roll(1, 0))
-
-    @mutant(drops="per-channel")
-    def one_gate_per_image(self, d: Dims, x: Tensor, gate: Tensor) -> Tensor:
-        """All channels take the gate of the first."""
-        return self.right(d, x, gate[:, :1].expand_as(gate))
 
     @equivalent("cells that all have the same gate are one cell", side="left")
     def every_position_a_cell(self, d: Dims, x: Tensor, gate: Tensor) -> Tensor:

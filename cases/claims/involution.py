@@ -16,8 +16,8 @@ from ..dynamic import dynamic_depthwise_conv2d as dynamic_depthwise
 from ..dynamic import inhomogeneous_depthwise_conv2d as inhomogeneous_depthwise
 from ..involution import involution
 from ..workloads import MAPS
+from .corners import with_corner
 from .index_sets import BlockedGroups, CentredTaps
-from .kernel_attention import with_corner
 from .self_attention import as_kernels, project
 
 LI = "Li et al. 2021, CVPR, arXiv 2103.06255"

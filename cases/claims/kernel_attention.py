@@ -11,6 +11,8 @@ from harness import Claim, Dims, equivalent, mutant
 from ..convolution import conv2d
 from ..dynamic import cond_conv2d, dcd_conv2d, dcd_pointwise, dynamic_conv2d
 from ..workloads import grouped_maps
+from .corners import with_corner
+from .fused_mixtures import rows_and_products
 
 Outputs = tuple[Tensor, ...]
 
@@ -202,9 +204,8 @@ def fusion_as_mixture(
     x: Tensor, base: Tensor, gate: Tensor, phi: Tensor, P: Tensor, Q: Tensor, R: Tensor, **_: Tensor
 ) -> Tensor:
     """conv(x, Σ λ_o (e_o ⊗ W₀[o]) + Σ φ_ijl (P_i ⊗ Q_j ⊗ R_l))."""
-    rows = torch.diag_embed(base.permute(1, 2, 3, 0), dim1=0, dim2=1)  # [Co, Co, C, K, K]
-    products = torch.einsum("oi,cj,nl->ijlocn", P, Q, R).reshape(-1, *base.shape)
-    return cond_conv2d.core(x, torch.cat([rows, products]), torch.cat([gate, phi.flatten(1)], 1))
+    routing = torch.cat([gate, phi.flatten(1)], 1)
+    return cond_conv2d.core(x, rows_and_products(base, P, Q, R), routing)
 
 
 class CondConvResidualFormForAnyRouting(Claim):
@@ -313,8 +314,3 @@ class CondConvResidualFormAsStated(Claim):
     def right(self, d: Dims, x: Tensor, experts: Tensor, base: Tensor, routing: Tensor) -> Tensor:
         """Add the mixture of the differences to W₀."""
         return residual_form(x, base, experts - base, routing)
-
-
-def with_corner(x: Tensor) -> Tensor:
-    """Pad a map by one, with zeros but for the last corner, which repeats the pixel next to it."""
-    return F.pad(x, (1, 1, 1, 1)) + F.pad(x[..., -1:, -1:], (x.shape[3] + 1, 0, x.shape[2] + 1, 0))

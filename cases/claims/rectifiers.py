@@ -13,7 +13,7 @@ from harness import Claim, Dims, Lemma, equivalent, lemma, mutant
 from ..activation import dynamic_relu_a, dynamic_relu_b, dynamic_relu_c, leaky_relu, prelu, relu
 from ..convolution import pointwise_conv2d
 from ..gates import squeeze_excite
-from .gates import said
+from .gates import IsChannelGate, said
 
 Outputs = tuple[Tensor, ...]
 
@@ -184,9 +184,15 @@ class DynamicReluOfAZeroLayerIsRelu(_Hyper):
         return rectified, rectified
 
 
-class _Leak:
-    """The lemmas by which a maximum of two lines through the origin is a rectifier with a leak."""
+class _Leak(Claim):
+    """A maximum of two lines through the origin is a rectifier with a leak; subclasses name which."""
 
+    shapes: ClassVar[tuple[Dims, ...]] = (
+        Dims(B=4, C=7, H=3, W=4),
+        Dims(B=2, C=3, H=1, W=5),
+        Dims(B=1, C=8, H=7, W=7),
+    )
+    complete_shapes: ClassVar[tuple[Dims, ...]] = (Dims(B=2, C=2, H=2, W=1),)
     algebra = (
         "(1−a)·max(x, ax) = leak((1−a)x) = (1−a)·leak(x), of which 1−a > 0 is left out; for a = 1 both are x"
     )
@@ -212,8 +218,33 @@ class _Leak:
             z3.If(y >= 0, y, a * y) == c * z3.If(x >= 0, x, a * x),
         )
 
+    def right(self, d: Dims, x: Tensor, slope: Tensor) -> Tensor:
+        """Take the larger of x and ax, in every image, 1−a times."""
+        return self.with_pieces(d, x, slope, 1, 0)
 
-class LeakyReluIsDynamicRelu(_Leak, Claim):
+    def with_pieces(self, d: Dims, x: Tensor, slope: Tensor, first: int, intercept: int) -> Tensor:
+        """Take the larger of first·x and slope·x + intercept, 1−a times."""
+        raise NotImplementedError
+
+    @mutant(drops="first-slope-one")
+    def first_slope_of_two(self, d: Dims, x: Tensor, slope: Tensor) -> Tensor:
+        """The other slope is two."""
+        return self.with_pieces(d, x, slope, 2, 0)
+
+    @mutant(drops="no-intercepts")
+    def intercept_of_one(self, d: Dims, x: Tensor, slope: Tensor) -> Tensor:
+        """The piece of the leak has the intercept one."""
+        return self.with_pieces(d, x, slope, 1, 1)
+
+    @mutant(sparse=True)
+    def one_position_kept(self, d: Dims, x: Tensor, slope: Tensor) -> Tensor:
+        """The last position of the last image is not rectified."""
+        output = self.right(d, x, slope)
+        output[-1, :, -1, -1] = x[-1, :, -1, -1]
+        return output
+
+
+class LeakyReluIsDynamicRelu(_Leak):
     """ReLU with a leak of slope a ≤ 1 is dynamic ReLU A with the slopes 1 and a, and no intercepts.
 
     What is the same for every a: 1−a times the larger of x and ax is the leaky unit of (1−a)x. A positive
@@ -229,8 +260,6 @@ class LeakyReluIsDynamicRelu(_Leak, Claim):
         "no-intercepts": "the intercepts are zero",
         "scaled-alike": "what goes into one comes out of the other with the factor 1−a",
     }
-    shapes = (Dims(B=4, C=7, H=3, W=4), Dims(B=2, C=3, H=1, W=5), Dims(B=1, C=8, H=7, W=7))
-    complete_shapes = (Dims(B=2, C=2, H=2, W=1),)
 
     def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
         """Return the maps and the slope."""
@@ -240,37 +269,16 @@ class LeakyReluIsDynamicRelu(_Leak, Claim):
         """Rectify (1−a)x with a leak."""
         return leaky_relu.core((1 - slope) * x, slope)
 
-    def right(self, d: Dims, x: Tensor, slope: Tensor) -> Tensor:
-        """Take the larger of x and ax, in every image, 1−a times."""
-        return self.with_pieces(d, x, slope, 1, 0)
-
     def with_pieces(self, d: Dims, x: Tensor, slope: Tensor, first: int, intercept: int) -> Tensor:
         """Take the larger of first·x and slope·x + intercept, 1−a times."""
         slopes = torch.cat([torch.full_like(slope, first), slope]).expand(d.B, -1)
         intercepts = torch.tensor([0, intercept], dtype=x.dtype).expand(d.B, -1)
         return (1 - slope) * dynamic_relu_a.core(x, slopes, intercepts)
 
-    @mutant(drops="first-slope-one")
-    def first_slope_of_two(self, d: Dims, x: Tensor, slope: Tensor) -> Tensor:
-        """The other slope is two."""
-        return self.with_pieces(d, x, slope, 2, 0)
-
-    @mutant(drops="no-intercepts")
-    def intercept_of_one(self, d: Dims, x: Tensor, slope: Tensor) -> Tensor:
-        """The piece of the leak has the intercept one."""
-        return self.with_pieces(d, x, slope, 1, 1)
-
     @mutant(drops="scaled-alike", side="left")
     def scaled_afterwards(self, d: Dims, x: Tensor, slope: Tensor) -> Tensor:
         """The leaky unit of x is multiplied by 1−a, whatever its sign is."""
         return (1 - slope) * leaky_relu.core(x, slope)
-
-    @mutant(sparse=True)
-    def one_position_kept(self, d: Dims, x: Tensor, slope: Tensor) -> Tensor:
-        """The last position of the last image is not rectified."""
-        output = self.right(d, x, slope)
-        output[-1, :, -1, -1] = x[-1, :, -1, -1]
-        return output
 
     @equivalent("the larger of two numbers does not depend on their order")
     def pieces_exchanged(self, d: Dims, x: Tensor, slope: Tensor) -> Tensor:
@@ -279,7 +287,7 @@ class LeakyReluIsDynamicRelu(_Leak, Claim):
         return (1 - slope) * dynamic_relu_a.core(x, slopes, torch.zeros_like(slopes))
 
 
-class PreluIsDynamicReluB(_Leak, Claim):
+class PreluIsDynamicReluB(_Leak):
     """Parametric ReLU with slopes a ≤ 1 is dynamic ReLU B, in every image, with the slopes 1 and a.
 
     Intercepts are zero. What is the same for every a: 1−a times the larger of x and ax is the parametric unit
@@ -296,8 +304,6 @@ class PreluIsDynamicReluB(_Leak, Claim):
         "per-channel": "every channel has a slope of its own",
         "scaled-alike": "what goes into one comes out of the other with the factor 1−a",
     }
-    shapes = (Dims(B=4, C=7, H=3, W=4), Dims(B=2, C=3, H=1, W=5), Dims(B=1, C=8, H=7, W=7))
-    complete_shapes = (Dims(B=2, C=2, H=2, W=1),)
 
     def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
         """Return the maps and the slopes."""
@@ -307,25 +313,11 @@ class PreluIsDynamicReluB(_Leak, Claim):
         """Rectify (1−a)x with a slope per channel."""
         return prelu.core((1 - slope[:, None, None]) * x, slope)
 
-    def right(self, d: Dims, x: Tensor, slope: Tensor) -> Tensor:
-        """Take the larger of x and ax, in every image, 1−a times."""
-        return self.with_pieces(d, x, slope, 1, 0)
-
     def with_pieces(self, d: Dims, x: Tensor, slope: Tensor, first: int, intercept: int) -> Tensor:
         """Take the larger of first·x and slope·x + intercept, 1−a times."""
         slopes = torch.stack([torch.full_like(slope, first), slope])
         intercepts = torch.tensor([0, intercept])[:, None].expand(2, d.C)
         return (1 - slope[:, None, None]) * largest_of(d, x, slopes, intercepts)
-
-    @mutant(drops="first-slope-one")
-    def first_slope_of_two(self, d: Dims, x: Tensor, slope: Tensor) -> Tensor:
-        """The other slope is two."""
-        return self.with_pieces(d, x, slope, 2, 0)
-
-    @mutant(drops="no-intercepts")
-    def intercept_of_one(self, d: Dims, x: Tensor, slope: Tensor) -> Tensor:
-        """The pieces of the slopes have the intercept one."""
-        return self.with_pieces(d, x, slope, 1, 1)
 
     @mutant(drops="per-channel")
     def slope_of_the_first_channel(self, d: Dims, x: Tensor, slope: Tensor) -> Tensor:
@@ -336,13 +328,6 @@ class PreluIsDynamicReluB(_Leak, Claim):
     def scaled_afterwards(self, d: Dims, x: Tensor, slope: Tensor) -> Tensor:
         """The parametric unit of x is multiplied by 1−a, whatever its sign is."""
         return (1 - slope[:, None, None]) * prelu.core(x, slope)
-
-    @mutant(sparse=True)
-    def one_position_kept(self, d: Dims, x: Tensor, slope: Tensor) -> Tensor:
-        """The last position of the last image is not rectified."""
-        output = self.right(d, x, slope)
-        output[-1, :, -1, -1] = x[-1, :, -1, -1]
-        return output
 
 
 class PreluIsDynamicReluAsStated(Claim):
@@ -427,7 +412,7 @@ class DynamicReluSlopesStayBelowOne(Claim):
         return (1 - z) + z
 
 
-class DynamicReluOfOnePieceIsChannelGate(Claim):
+class DynamicReluOfOnePieceIsChannelGate(IsChannelGate):
     """Dynamic ReLU B with one piece and no intercept is the channel gate of squeeze-and-excitation.
 
     What makes slopes or gates is left open; the layers that make them have other ranges.
@@ -446,17 +431,9 @@ class DynamicReluOfOnePieceIsChannelGate(Claim):
     complete_shapes = (Dims(B=2, C=2, H=2, W=1),)
     algebra = "max_{k=1} {a[c]·x[c] + 0} = a[c]·x[c]"
 
-    def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
-        """Return the maps and the slopes."""
-        return {"x": (d.B, d.C, d.H, d.W), "gate": (d.B, d.C)}
-
     def left(self, d: Dims, x: Tensor, gate: Tensor) -> Tensor:
         """Take the larger of one piece."""
         return dynamic_relu_b.core(x, gate[:, None], torch.zeros_like(gate[:, None]))
-
-    def right(self, d: Dims, x: Tensor, gate: Tensor) -> Tensor:
-        """Scale the channels."""
-        return squeeze_excite.core(x, gate)
 
     @mutant(drops="one-piece", side="left")
     def two_pieces(self, d: Dims, x: Tensor, gate: Tensor) -> Tensor:
@@ -475,16 +452,6 @@ class DynamicReluOfOnePieceIsChannelGate(Claim):
         intercept = torch.zeros_like(gate[:, None])
         intercept[-1, 0, -1] = 1
         return dynamic_relu_b.core(x, gate[:, None], intercept)
-
-    @mutant(drops="per-image")
-    def gates_of_another_image(self, d: Dims, x: Tensor, gate: Tensor) -> Tensor:
-        """Every image takes the gates of the one before."""
-        return squeeze_excite.core(x, gate.roll(1, 0))
-
-    @mutant(drops="per-channel")
-    def one_gate_per_image(self, d: Dims, x: Tensor, gate: Tensor) -> Tensor:
-        """All channels take the gate of the first."""
-        return squeeze_excite.core(x, gate[:, :1].expand_as(gate))
 
 
 class SqueezeExciteIsHalfADynamicRelu(_Hyper):

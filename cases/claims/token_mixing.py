@@ -18,8 +18,8 @@ from ..convolution import (
 )
 from ..mlp import separable_mlp, spatial_mixing_mlp
 from .convolution import LARGEST_FIRST
+from .corners import with_corner
 from .index_sets import CentredTaps, RowOrder
-from .kernel_attention import with_corner
 from .mlp import HAN, TiedTaps, taps
 
 MIXER = "Tolstikhin et al. 2021, NeurIPS, arXiv 2105.01601"
