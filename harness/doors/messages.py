@@ -40,11 +40,19 @@ def _because(result: Mapping[str, Any]) -> str:
 def claim_line(result: Mapping[str, Any]) -> str:
     """Tell in one line what a claim reached."""
     chances = [entry["log10_p"] for entry in result["evidence"] if entry.get("log10_p") is not None]
-    levels = sorted({entry.get("level", result["level"]) for entry in result["evidence"]}, reverse=True)
-    level = f" at {' and '.join(levels)}" if result["level"] else ""
     certainty = f", error probability at most 1e{max(chances):.0f}" if chances else ""
     gradients = ", values and gradients" if any(entry["vjp"] for entry in result["evidence"]) else ""
-    return f"{result['name']}: {result['verdict']}{level}{certainty}{gradients}{_mutants(result['mutants'])}"
+    said = f"{result['name']}: {result['verdict']}{_how(result)}"
+    return f"{said}{certainty}{gradients}{_mutants(result['mutants'])}"
+
+
+def _how(result: Mapping[str, Any]) -> str:
+    """Name the counterexample, or every level that was reached; draws that violate nothing reach none."""
+    if result["verdict"] == "refuted" and result.get("counterexample"):
+        return " by a counterexample"
+    shown = (entry for entry in result["evidence"] if entry.get("method") != "draws")
+    levels = sorted({entry.get("level", result["level"]) for entry in shown}, reverse=True)
+    return f" at {' and '.join(levels)}" if result["level"] else ""
 
 
 def _mutants(mutants: Sequence[Mapping[str, Any]]) -> str:

@@ -81,7 +81,8 @@ class _Proof:
             started = time.perf_counter()
             outcome = check_shape(self.claim, d, known=self.known.setdefault(d, {}))
             self._conclude(d, outcome)
-            self.evidence.append(_DESCRIBE[self.claim.kind](d, outcome, time.perf_counter() - started))
+            describe = countered if outcome.difference else _DESCRIBE[self.claim.kind]
+            self.evidence.append(describe(d, outcome, time.perf_counter() - started))
 
     def go_further(self) -> None:
         """Take a claim that holds to the levels above; one that contradicts it decides."""
