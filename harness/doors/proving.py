@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,23 @@ class Proofs:
         self._claims = {claim.name: claim for claim in claims}
         self._pool: ProcessPoolExecutor | None = None
         self._results: dict[str, Future[dict[str, Any]]] = {}
+        self._processes: list[BaseProcess] = []
         processes = min(usable_cpus(), len(claims))
         if processes > 1 and len(claims) >= _WORTH_PROCESSES:
             # Spawned: a fork after torch ran with several threads hangs.
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(processes, context, _read_pages, (tuple(folders),))
-            self._results = {claim.name: self._pool.submit(_prove, claim.name) for claim in claims}
+            self._start(self._pool)
+
+    def _start(self, pool: ProcessPoolExecutor) -> None:
+        others = multiprocessing.active_children()
+        try:
+            with _interrupts_held_back():
+                self._results = {name: pool.submit(_prove, name) for name in self._claims}
+                self._processes = [own for own in multiprocessing.active_children() if own not in others]
+        except KeyboardInterrupt:
+            self.close()
+            raise
 
     def of(self, claim: Claim) -> dict[str, Any]:
         """Return the result of a claim in the shape of ``sameop prove --json``."""
@@ -57,8 +69,10 @@ class Proofs:
         if self._pool is None:
             return
         self._pool.shutdown(wait=False, cancel_futures=True)
-        for process in multiprocessing.active_children():
+        for process in self._processes:
             process.terminate()
+        for process in self._processes:
+            process.join()
 
 
 @contextlib.contextmanager
@@ -74,9 +88,21 @@ def open_proofs(folders: Sequence[Path], claims: Sequence[Claim]) -> Iterator[Pr
 _CATALOGUE: list[Catalogue] = []
 
 
+@contextlib.contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    # Ctrl-C reaches every process of a terminal. Those started here inherit the mask, from before their first
+    # import on, and leave it to the one that started them to end them.
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _read_pages(folders: Sequence[Path]) -> None:
-    # Ctrl-C reaches every process of a terminal; the one that started them ends them.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.redirect_stdout(sys.stderr):
         _CATALOGUE.append(load_catalogue(folders))
 
