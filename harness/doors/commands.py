@@ -70,7 +70,7 @@ def prove(
     as_json: AsJson = False,
 ) -> int:
     """Prove claims: verdict, level, shapes, numbers and refuted mutants."""
-    from harness.doors.messages import claim_failure, claim_line
+    from harness.doors.messages import claim_failure, claim_line, left_out_lines, left_out_of_claims
     from harness.doors.project import find_project
     from harness.doors.proving import open_proofs
     from harness.paper.record import ClaimRecord
@@ -88,6 +88,8 @@ def prove(
             if not ClaimRecord(claim.name, result).as_expected:
                 code = Exit.FAILED
                 _say(claim_failure(result))
+    for line in left_out_lines(left_out_of_claims(results)):
+        _say(line)
     if as_json:
         _print_json({"claims": results})
     return code

@@ -90,6 +90,15 @@ def summary_lines(records: Iterable[Record]) -> list[str]:
     return [line for members in groups.values() for line in _group_lines(members)]
 
 
+def left_out_of_claims(results: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Tell what the proofs of claims left out, and of which claim."""
+    return [
+        {"what": f"{entry['what']} of {result['name']}", "reason": entry["reason"]}
+        for result in results
+        for entry in result["left_out"]
+    ]
+
+
 def left_out_lines(left_out: Iterable[Mapping[str, Any]]) -> list[str]:
     """Tell what was left out, one line a reason."""
     by_reason: dict[str, list[str]] = {}

@@ -219,6 +219,39 @@ def test_claim_that_fails_is_exit_1(command: Command, tmp_path: Path) -> None:
     assert err.endswith("exit 1: tests, agreement or a claim failed\n")
 
 
+def test_lemmas_without_z3_are_left_out_aloud(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without z3 a claim with lemmas reaches the other levels, and the command says what it leaves out."""
+    project = make_project(tmp_path, claim=True)
+    with project.page.with_name("claims.py").open("a", encoding="utf-8") as claims:
+        claims.write(_LEMMA)
+    monkeypatch.setitem(sys.modules, "z3", None)
+    code, _, err = command("prove", "scale-with-a-lemma")
+    assert code == 0
+    assert "scale-with-a-lemma: holds at L2 and L1" in err
+    assert "\nleft out: L3 of scale-with-a-lemma (z3-solver is not installed: " in err
+
+
+_LEMMA = """
+
+from harness import Lemma, lemma
+
+
+class ScaleWithALemma(ScaleIsADiagonalMatrix):
+    \"\"\"Scaling channels is a product with a diagonal matrix, for every size.\"\"\"
+
+    name = "scale-with-a-lemma"
+    algebra = "diagonal"
+
+    @lemma
+    def order(self, z3):
+        \"\"\"What is at least one is positive.\"\"\"
+        n, = z3.Ints("n")
+        return Lemma({"n": n >= 1}, n > 0)
+"""
+
+
 def test_tables_keep_names_whole(command: Command, tmp_path: Path) -> None:
     """In a table a name can be copied: it is never broken."""
     make_project(tmp_path, claim=True)

@@ -11,6 +11,7 @@ from harness.doors.messages import (
     claim_line,
     exit_line,
     left_out_lines,
+    left_out_of_claims,
     record_line,
     resume_line,
     summary_lines,
@@ -119,6 +120,12 @@ def test_left_out_is_told_once_a_reason() -> None:
         "left out: a and 2 more (too slow)",
         "left out: d (absent)",
     ]
+
+
+def test_what_a_proof_leaves_out_names_its_claim() -> None:
+    """A level that several claims do not reach for one reason is told once, with one of them."""
+    results = [claim("holds", name=name, left_out=[{"what": "L3", "reason": "no z3"}]) for name in ("a", "b")]
+    assert left_out_lines(left_out_of_claims(results)) == ["left out: L3 of a and 1 more (no z3)"]
 
 
 def test_resume_line() -> None:
