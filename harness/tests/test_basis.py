@@ -150,6 +150,22 @@ def test_large_coefficients_do_not_hide_small_ones() -> None:
     assert found.difference.right - found.difference.left == 1
 
 
+def test_numbers_on_the_way_stay_exact_too() -> None:
+    """Where a larger number occurs on the way to a result, a call holds fewer products."""
+    shapes = {"x": (100,)}
+
+    def summed(t: Inputs) -> Tensor:
+        return t["x"].sum()
+
+    def by_a_detour(t: Inputs) -> Tensor:
+        return t["x"].sum() + (t["x"] * 2.0**30).sum() * 0
+
+    plain, detour = (certify_on_basis(summed, side, shapes, seed=0) for side in (summed, by_a_detour))
+    assert (plain.verdict, detour.verdict) == ("holds", "holds")
+    assert plain.details["digits"] == 20
+    assert detour.details["digits"] <= (53 - 30) / math.log2(5) + 1
+
+
 def affine(t: Inputs) -> Tensor:
     """Have terms of every kind: of both groups, of each alone, and a constant."""
     return mixing(t) + 2 * t["x"] - t["w"][:, 0, None, None] + 3

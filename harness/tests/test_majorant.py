@@ -61,6 +61,13 @@ def convolving(t: Tensors) -> Tensor:
     return y.view(2, 18)
 
 
+def edited_by_a_view(t: Tensors) -> Tensor:
+    """Edit a result by another view of it."""
+    y = t["x"].transpose(1, 2).contiguous()
+    y.view(2, 12).add_(7 * mixing(t).flatten(1))
+    return y
+
+
 def windowed(t: Tensors) -> Tensor:
     """Cut windows, weigh them by constants of both signs, and sum."""
     windows = t["x"].unfold(2, 2, 1)
@@ -87,6 +94,7 @@ PROGRAMS: dict[str, Program] = {
     "a buffer": padded_in_a_buffer,
     "a gradient": differentiated,
     "a convolution": convolving,
+    "a view that is edited": edited_by_a_view,
     "windows": windowed,
     "halves": halved,
     "constants alone": lambda t: torch.tensor([1.0, -2.0]),
@@ -137,6 +145,19 @@ def test_coefficients_that_cancel_stay_in_the_bound() -> None:
     majorant = majorant_of(lambda t: t["x"] - t["x"])
     point = {key: torch.ones(1, *shape, dtype=torch.float64) for key, shape in SHAPES.items()}
     assert bool((majorant.at(point) == 2).all())
+
+
+def test_an_edit_is_not_lost_on_a_copy() -> None:
+    """Where a view of many points at once would have to copy, editing it is refused."""
+
+    def edited(t: Tensors) -> Tensor:
+        y = F.conv1d(t["x"], t["w"][:, :, None])
+        y.view(6, 4).add_(7 * mixing(t).flatten(0, 1))
+        return y
+
+    points = {key: torch.ones(2, *shape, dtype=torch.float64) for key, shape in SHAPES.items()}
+    with pytest.raises(RefusedError, match=r"^a majorant of the program cannot be evaluated: view size is"):
+        majorant_of(edited).at(points)
 
 
 KEPT = torch.zeros(2, 3, 4, dtype=torch.float64)
