@@ -165,3 +165,30 @@ def involve_extended(d: Dims, value: Tensor, kernels: Tensor) -> Tensor:
     reach = (right, right, down, down)
     wide = involution.core(F.pad(value, reach, mode="replicate"), F.pad(kernels, reach))
     return wide[..., down : down + d.H, right : right + d.W]
+
+
+def queries_keys_values(x: Tensor, qkv: Tensor, qkv_bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Project a map [B, C, H, W] to queries, keys and values by one layer [3C, C]."""
+    q, k, v = (project(x, qkv) + qkv_bias[:, None, None]).chunk(3, 1)
+    return q, k, v
+
+
+def output_layer(x: Tensor, proj: Tensor, proj_bias: Tensor) -> Tensor:
+    """Apply the last layer."""
+    return project(x, proj) + proj_bias[:, None, None]
+
+
+def pair_logits(d: Dims, q: Tensor, k: Tensor) -> Tensor:
+    """Multiply queries and keys [B, C, H, W] of all pairs of positions, by heads: [B, M, N, N]."""
+    q, k = (part.reshape(d.B, d.M, d.C // d.M, -1) for part in (q, k))
+    scale: float = (d.C // d.M) ** -0.5
+    products: Tensor = q.mT @ k
+    return products * scale
+
+
+def neighbour_logits(d: Dims, q: Tensor, k: Tensor) -> Tensor:
+    """Multiply queries and the keys of their windows, zero outside the map, by heads: [B, M, K², H, W]."""
+    taps = F.unfold(k, (d.K, d.K), padding=d.K // 2).view(d.B, d.M, -1, d.K**2, d.H, d.W)
+    queries = q.view(d.B, d.M, -1, 1, d.H, d.W)
+    scale: float = (d.C // d.M) ** -0.5
+    return (queries * taps).sum(2) * scale
