@@ -420,6 +420,92 @@ class OneHeadProjectsValuesLast(Claim):
         return projected
 
 
+class AttentionLogitsAreBilinearForms(Claim):
+    """The logits of a head are a bilinear form of two positions, x_pᵀ·A·x_q/√D, where A has rank D at most.
+
+    A = W_qᵀW_k is made of the D rows of W_q and of W_k that the head owns. So a weight of attention may hold
+    something of every channel, but it sees of a position no more than these 2D numbers, and nothing of what
+    both projections make zero.
+    """
+
+    name = "attention-logits-are-bilinear-forms"
+    operators = ("self_attention",)
+    source = (
+        f"follows from {VASWANI}, eq. (1) and section 3.2.2; said of local attention where Han et al. 2022, "
+        "arXiv 2106.04263, is introduced: every weight may hold the information of all channels"
+    )
+    conditions = {
+        "own-rows": "a head has the rows of W_q and W_k that it owns",
+        "no-bias": "queries and keys have no biases",
+        "query-first": "the rows of the form belong to the position that gives weights",
+        "scaled": "the form is divided by √D",
+    }
+    shapes = END_TO_END
+    complete_shapes = (Dims(B=1, C=8, M=2, H=1, W=3), Dims(B=2, C=2, M=2, H=1, W=3))
+    algebra = "(W_q x_p)·(W_k x_q) = x_pᵀ (W_qᵀW_k) x_q, and a product through D rows has rank D at most"
+
+    def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
+        """Return the map, and the projections of queries, keys, values and outputs."""
+        square = (d.C, d.C)
+        layers = {"query": square, "key": square, "value": square, "proj": square}
+        return {"x": (d.B, d.C, d.H, d.W), **layers}
+
+    def left(self, d: Dims, **given: Tensor) -> Tensor:
+        """Compute self-attention without biases."""
+        return self.attended(d, given["x"].new_zeros(3 * d.C), **given)
+
+    def attended(
+        self, d: Dims, bias: Tensor, *, x: Tensor, query: Tensor, key: Tensor, value: Tensor, proj: Tensor
+    ) -> Tensor:
+        """Compute self-attention with a bias of queries, keys and values."""
+        qkv = torch.cat([query, key, value])
+        none = bias.new_zeros(d.C)
+        return self_attention.module(x, qkv, proj=proj, proj_bias=none, qkv_bias=bias, heads=d.M)
+
+    def right(self, d: Dims, query: Tensor, key: Tensor, **rest: Tensor) -> Tensor:
+        """Compare positions by the forms [M, C, C] of the heads, and attend."""
+        return self.by_forms(d, self.forms(d, query, key), **rest)
+
+    def forms(self, d: Dims, query: Tensor, key: Tensor) -> Tensor:
+        """Multiply the rows of W_q and W_k, head by head, and divide by √D."""
+        scale: float = (d.C // d.M) ** -0.5
+        return query.view(d.M, -1, d.C).mT @ key.view(d.M, -1, d.C) * scale
+
+    def by_forms(self, d: Dims, forms: Tensor, *, x: Tensor, value: Tensor, proj: Tensor) -> Tensor:
+        """Attend by the softmax of bilinear forms."""
+        positions = x.flatten(2)
+        logits = torch.einsum("bcp,mce,beq->bmpq", positions, forms, positions)
+        return project(self_attention.core(project(x, value), logits.softmax(-1)), proj)
+
+    @mutant(drops="own-rows")
+    def forms_of_another_head(self, d: Dims, query: Tensor, key: Tensor, **rest: Tensor) -> Tensor:
+        """A head has the form of the one before."""
+        return self.by_forms(d, self.forms(d, query, key).roll(1, 0), **rest)
+
+    @mutant(drops="no-bias", side="left")
+    def biases_of_one(self, d: Dims, **given: Tensor) -> Tensor:
+        """Every bias of queries and keys is one."""
+        ones = given["x"].new_ones(2 * d.C)
+        return self.attended(d, torch.cat([ones, ones.new_zeros(d.C)]), **given)
+
+    @mutant(drops="query-first")
+    def transposed_forms(self, d: Dims, query: Tensor, key: Tensor, **rest: Tensor) -> Tensor:
+        """The rows of a form belong to the position that gets the weight."""
+        return self.by_forms(d, self.forms(d, query, key).mT, **rest)
+
+    @mutant(drops="scaled")
+    def forms_doubled(self, d: Dims, query: Tensor, key: Tensor, **rest: Tensor) -> Tensor:
+        """The forms are twice as large."""
+        return self.by_forms(d, 2 * self.forms(d, query, key), **rest)
+
+    @mutant(sparse=True)
+    def one_output_doubled(self, d: Dims, **given: Tensor) -> Tensor:
+        """One output of the first image is doubled."""
+        output = self.right(d, **given)
+        output[0, 0, -1, -1] = 2 * output[0, 0, -1, -1]
+        return output
+
+
 class SelfAttentionIsPermutationEquivariant(Claim):
     """Self-attention does not know where a position lies: it commutes with every permutation of positions.
 
