@@ -40,6 +40,7 @@ from torch import Tensor
 from harness.bench.inputs import Tensors
 from harness.bench.proof.analysis import Analysis, analyse, demand_same_outside
 from harness.bench.proof.complete import Complete, Verdict
+from harness.bench.proof.confirmation import first_real_difference
 from harness.bench.proof.exactness import Watch, demand_exact
 from harness.bench.proof.majorant import Majorant
 from harness.bench.proof.packing import (
@@ -169,6 +170,8 @@ class _Check:
     def compare(self, left: Program, right: Program, shapes: Shapes, names: Sequence[str] = ()) -> None:
         """Compare the values of two programs; ``names`` are those of their results, if not outputs."""
         variables = Variables(shapes)
+        if not variables.count:
+            raise RefusedError("there are no inputs, so no basis products")
         if variables.count > _MOST_VARIABLES:
             raise RefusedError(
                 f"the inputs hold {variables.count} numbers, and a check on basis products takes up to "
@@ -216,6 +219,19 @@ class _Check:
                 if self.difference is not None:
                     self._reduce(pair, bounds, packed, self.difference)
                     return
+        self._demand_real(pair)
+
+    def _demand_real(self, pair: _Pair) -> None:
+        """Refuse programs that differ on real numbers, for integers do not show what rounds to them."""
+        left, right = pair.sides.items()
+        found = first_real_difference(
+            left, right, pair.variables.shapes, self.seed, vjp=False, coarse=True, polynomial=True
+        )
+        if found is not None:
+            raise RefusedError(
+                f"the sides agree on integers, but on real numbers {found.result}{list(found.index)} "
+                f"is {found.left} and {found.right}"
+            )
 
     def _note(self, packed: Packed) -> None:
         self.products += packed.products

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from harness.bench.inputs import Tensors
 from harness.bench.proof.analysis import EXACT_BELOW, Analysis, analyse, demand_same_outside, follow
 from harness.bench.proof.chance import TARGET_LOG10_P, Chance
-from harness.bench.proof.confirmation import first_real_difference
+from harness.bench.proof.confirmation import demand_truths, first_real_difference
 from harness.bench.proof.exactness import Watch, demand_exact
 from harness.bench.proof.oracle import Oracle, Past
 from harness.bench.proof.programs import (
@@ -100,15 +100,19 @@ def certify(
     """
     outcome = Outcome("holds")
     known = {} if known is None else known
-    for vjp in (False, True):
-        try:
-            evidence, difference = _Pass(left, right, shapes, seed, vjp, known).compare(trials)
-        except RefusedError as refusal:
-            reason = str(refusal)
-            return Outcome("refused", reason=f"{reason[0].upper()}{reason[1:]}.")
-        if difference is not None:
-            return Outcome("refuted", outcome.evidence, difference)
-        outcome.evidence.append(evidence)
+    passes = [_Pass(left, right, shapes, seed, vjp, known) for vjp in (False, True)]
+    try:
+        for each in passes:
+            evidence, difference = each.compare(trials)
+            if difference is not None:
+                return Outcome("refuted", outcome.evidence, difference)
+            outcome.evidence.append(evidence)
+        for each, evidence in zip(passes, outcome.evidence, strict=True):
+            if not evidence.uninterpreted:
+                each.demand_agreement_on_reals()
+    except RefusedError as refusal:
+        reason = str(refusal)
+        return Outcome("refused", reason=f"{reason[0].upper()}{reason[1:]}.")
     return outcome
 
 
@@ -208,7 +212,20 @@ class _Pass:
                 f"the sides agree if any function may stand for {shown}, but on real numbers "
                 f"{found.result}{list(found.index)} is {found.left} and {found.right}"
             )
+        for each in self._sides if agreed else ():
+            demand_truths(each, self.shapes, self.seed, vjp=self.vjp)
         return found
+
+    def demand_agreement_on_reals(self) -> None:
+        """Refuse polynomials that differ on real numbers, for integers do not show what rounds to them."""
+        found = first_real_difference(
+            *self._sides, self.shapes, self.seed, vjp=self.vjp, coarse=True, polynomial=True
+        )
+        if found is not None:
+            raise RefusedError(
+                f"the sides agree on integers, but on real numbers {found.result}{list(found.index)} "
+                f"is {found.left} and {found.right}"
+            )
 
     def _demand_same_outside(self, analyses: list[Analysis]) -> None:
         for (name, side), analysis in zip(self._sides, analyses, strict=True):

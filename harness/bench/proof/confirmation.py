@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from harness.bench.inputs import Tensors
 from harness.bench.proof.programs import (
     Difference,
+    Mode,
     Point,
     Program,
     Shapes,
@@ -21,11 +23,19 @@ from harness.bench.proof.programs import (
 from harness.bench.proof.refusal import RefusedError
 from harness.bench.proof.rules import RULES, gamma
 from harness.bench.proof.shadow import Shadow
+from harness.bench.proof.truths import Truths
 
 _UNIT = 2.0**-53
-# Sizes of the inputs, so that exponentials are steep or flat; the last draw is of positive numbers, of
-# which every root is a number.
-_SCALES = (1.0, 0.25, 3.0, 1.0)
+# Sizes of the inputs, so that exponentials are steep or flat, and the states of torch in which a program
+# must give the same values; the last draw is of positive numbers, of which every root is a number.
+_DRAWS: tuple[tuple[float, Callable[[], Mode]], ...] = (
+    (1.0, torch.no_grad),
+    (0.25, torch.enable_grad),
+    (3.0, torch.inference_mode),
+    (1.0, torch.no_grad),
+)
+# Of polynomials, which have no steep places, fewer draws show as much.
+_OF_POLYNOMIALS = 3
 # Where no bound can be derived, sides that agree to this share of the largest value may be equal.
 _UNBOUNDED = 1e-9
 # A bound wider than this share of the terms says nothing.
@@ -35,23 +45,39 @@ Side = tuple[str, Program]
 
 
 def first_real_difference(
-    left: Side, right: Side, shapes: Shapes, seed: int, *, vjp: bool, coarse: bool = False
+    left: Side,
+    right: Side,
+    shapes: Shapes,
+    seed: int,
+    *,
+    vjp: bool,
+    coarse: bool = False,
+    polynomial: bool = False,
 ) -> Difference | None:
     """Return a place where two named programs differ on real numbers by more than both may round.
 
-    coarse: by more than a billionth of the largest value as well, which is quicker to see.
+    coarse: by more than a billionth of the largest value as well, which is quicker to see. polynomial:
+    whether both are polynomials.
     """
-    for draw, scale in enumerate(_SCALES):
+    draws = (1 if vjp else _OF_POLYNOMIALS) if polynomial else len(_DRAWS)
+    for draw, (scale, state) in enumerate(_DRAWS[:draws]):
         sides = []
         for name, program in (left, right):
             with telling(name):
-                positive = draw == len(_SCALES) - 1
+                positive = draw == len(_DRAWS) - 1
                 point = _draw(program, shapes, scale, seed + draw, vjp=vjp, positive=positive)
-                sides.append(_Side.compute(name, program, point))
+                sides.append(_Side.compute(name, program, point, state))
         difference = _compare(*sides, coarse=coarse)
         if difference is not None:
             return difference
     return None
+
+
+def demand_truths(side: Side, shapes: Shapes, seed: int, *, vjp: bool) -> None:
+    """Refuse a named program that computes with truth values otherwise than with numbers."""
+    name, program = side
+    with telling(name):
+        _draw(program, shapes, 1.0, seed, vjp=vjp, positive=False).evaluate(program, Truths())
 
 
 @dataclass(frozen=True)
@@ -64,8 +90,8 @@ class _Side:
     values: Tensors
 
     @classmethod
-    def compute(cls, name: str, program: Program, point: Point) -> _Side:
-        values = point.evaluate(program)
+    def compute(cls, name: str, program: Program, point: Point, state: Callable[[], Mode]) -> _Side:
+        values = _evaluated(program, point, state)
         return cls(name, program, point, {key: value.detach().clone() for key, value in values.items()})
 
     def limits(self) -> Tensors:
@@ -90,11 +116,26 @@ class _Side:
 
     def coarse_limits(self) -> Tensors:
         """Return a billionth of the largest value, of results and inputs, for every result."""
-        return {name: torch.full_like(value, self._share_of(value)) for name, value in self.values.items()}
+        return {
+            name: torch.full_like(value, self._share_of(value), dtype=torch.float64)
+            for name, value in self.values.items()
+        }
 
     def _share_of(self, value: Tensor) -> float:
-        tensors = [tensor.detach() for tensor in (value, *self.point.tensors.values()) if tensor.numel()]
+        met = (value, *self.point.tensors.values())
+        tensors = [tensor.detach().double() for tensor in met if tensor.numel()]
         return _UNBOUNDED * max((float(tensor.abs().nan_to_num().max()) for tensor in tensors), default=0.0)
+
+
+def _evaluated(program: Program, point: Point, state: Callable[[], Mode]) -> Tensors:
+    inputs = point.inputs
+    if state is torch.enable_grad:
+        inputs = {name: tensor.clone().requires_grad_() for name, tensor in inputs.items()}
+    try:
+        return Point(inputs, point.cotangents).evaluate(program, state=state)
+    except RuntimeError:
+        # One that differentiates on its own cannot do so in inference mode.
+        return point.evaluate(program)
 
 
 def _draw(program: Program, shapes: Shapes, scale: float, seed: int, *, vjp: bool, positive: bool) -> Point:
@@ -127,8 +168,10 @@ def _first_beyond(left: _Side, right: _Side, limits: Tensors, others: Tensors) -
     for name, first in left.values.items():
         second = right.values[name]
         same = (first == second) | (first.isnan() & second.isnan())
-        # Written so that what is a number on one side alone differs.
-        unequal[name] = ~(same | ((first - second).abs() <= limits[name] + others[name]))
+        if first.is_floating_point() or second.is_floating_point():
+            # Written so that what is a number on one side alone differs.
+            same |= (first.double() - second.double()).abs() <= limits[name] + others[name]
+        unequal[name] = ~same
     return first_unequal(left.values, right.values, unequal)
 
 

@@ -55,17 +55,22 @@ class Point:
         cotangents = self.cotangents or {}
         return {**self.inputs, **{f"cotangent of {name}": tensor for name, tensor in cotangents.items()}}
 
-    def evaluate(self, program: Program, mode: Mode | None = None) -> Tensors:
-        """Return the values or the gradients of a program under a mode; it must leave its inputs alone."""
+    def evaluate(
+        self, program: Program, mode: Mode | None = None, state: Callable[[], Mode] = torch.no_grad
+    ) -> Tensors:
+        """Return the values or the gradients of a program under a mode; it must leave its inputs alone.
+
+        state: of torch, in which values are computed.
+        """
         before = {name: tensor.clone() for name, tensor in self.inputs.items()}
         with mode or contextlib.nullcontext():
-            results = self._run(program)
+            results = self._run(program, state)
         demand_unchanged(self.inputs, before)
         return results
 
-    def _run(self, program: Program) -> Tensors:
+    def _run(self, program: Program, state: Callable[[], Mode]) -> Tensors:
         if self.cotangents is None:
-            with torch.no_grad():
+            with state():
                 return named(program(dict(self.inputs)))
         leaves = {name: tensor.requires_grad_() for name, tensor in self.inputs.items()}
         return gradients(program, leaves, self.cotangents)
@@ -126,6 +131,8 @@ def gradients(program: Program, inputs: Tensors, cotangents: Tensors) -> Tensors
 def named(outputs: Outputs) -> Tensors:
     """Name the outputs of a program, or refuse what is no tensor."""
     several = outputs if isinstance(outputs, tuple) else (outputs,)
+    if not several:
+        raise RefusedError("there are no results")
     for output in several:
         if not isinstance(output, Tensor):
             raise RefusedError(f"the result is a {type(output).__name__}, no tensor")

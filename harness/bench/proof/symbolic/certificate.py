@@ -126,6 +126,8 @@ class _Proof:
                 for n in (_FOLLOWED, *_CHECKED, _FOLLOWED)
             )
             for key, result in before.items():
+                if result.is_complex():
+                    raise RefusedError(f"the {key} is complex")
                 if key not in after or not torch.equal(result.nan_to_num(), after[key].nan_to_num()):
                     raise RefusedError("the program does something else when it runs again")
             return values
