@@ -69,11 +69,12 @@ def follow(
     uninterpreted: take functions that are no polynomials as arbitrary ones, and do not refuse them.
     """
     point = Point.of_integers(program, shapes, _FOLLOWED, seed, vjp=vjp)
-    functions = Uninterpreted(Oracle(_FOLLOWED, seed, Past()))
+    functions = Uninterpreted(Oracle(_FOLLOWED, seed, Past()), vjp=vjp)
     shadow = Shadow(RULES, replacement=functions if uninterpreted else None)
     for name, tensor in point.tensors.items():
         shadow.track(name, tensor, 1.0)
     results = {name: result.detach() for name, result in point.evaluate(program, shadow).items()}
+    functions.demand_apart()
     for result in results.values():
         _demand_followed(shadow.see(result))
     degree, largest = functions.bounds.highest_degree, functions.bounds.largest

@@ -42,11 +42,14 @@ def _relu(k: Any, x: Any) -> Any:
 
 
 def _relu_backward(k: Any, grad: Any, result: Any, threshold: float) -> Any:
-    return grad * k.positive(_bent(k, result) - threshold, 0)
+    # A rectifier is above a threshold where its argument is, unless the threshold is below zero.
+    bent = result if threshold < 0 else _bent(k, result)
+    return grad * k.positive(bent - threshold, 0)
 
 
 def _leaky_relu(k: Any, x: Any, slope: float = 0.01) -> Any:
-    k.keep(x.clone())
+    if slope >= 0:  # otherwise its sign is not that of its argument
+        k.keep(x.clone())
     return _leaking(k, x, slope)
 
 
@@ -71,7 +74,7 @@ def _prelu_backward(k: Any, grad: Any, x: Any, weight: Any) -> Any:
 
 def _bent(k: Any, result: Any) -> Any:
     """Return what a rectifier was applied to, if its result is at hand and not the argument itself."""
-    argument = k.recall(result)
+    argument = k.recall(result, in_place=True)
     return result if argument is None else argument
 
 
@@ -130,10 +133,18 @@ def _less_or_equal(k: Any, a: Any, b: Any) -> Any:
 def _equal(k: Any, a: Any, b: Any) -> Any:
     for largest, x in ((a, b), (b, a)):
         row = k.recall(largest)
-        if isinstance(row, Row) and k.same(x, row.x):
+        if isinstance(row, Row) and _stands_beside(largest, row) and k.same(x, row.x):
             k.keep(Winners(row.axes))
             return _winners(k, row)
     return k.is_zero(a - b)
+
+
+def _stands_beside(largest: Any, row: Row) -> bool:
+    """Whether a view of the largest elements has each of them beside the row that it is from."""
+    tensor = getattr(largest, "value", largest)
+    sizes = [1 if axis in row.axes else size for axis, size in enumerate(row.x.shape)]
+    # As they came out of the reduction, but for axes of one.
+    return bool(list(tensor.shape) == sizes and tensor.is_contiguous())
 
 
 def _unequal(k: Any, a: Any, b: Any) -> Any:
@@ -228,13 +239,13 @@ BENDING = table(
         "maximum": Function("maximum", _maximum, any_is_data),
         "minimum": Function("minimum", _minimum, any_is_data),
         "abs abs_": Function("abs", _absolute),
-        "sgn sign sgn_ sign_": Function("sign", _sign),
-        "gt": Function("comparison", _greater, any_is_data),
-        "ge": Function("comparison", _greater_or_equal, any_is_data),
-        "lt": Function("comparison", _less, any_is_data),
-        "le": Function("comparison", _less_or_equal, any_is_data),
-        "eq": Function("comparison", _equal, any_is_data),
-        "ne": Function("comparison", _unequal, any_is_data),
+        "sgn sign sgn_ sign_": Function("sign", _sign, jumps=True),
+        "gt": Function("comparison", _greater, any_is_data, jumps=True),
+        "ge": Function("comparison", _greater_or_equal, any_is_data, jumps=True),
+        "lt": Function("comparison", _less, any_is_data, jumps=True),
+        "le": Function("comparison", _less_or_equal, any_is_data, jumps=True),
+        "eq": Function("comparison", _equal, any_is_data, jumps=True),
+        "ne": Function("comparison", _unequal, any_is_data, jumps=True),
         "where": Function("mask", _where),
         "masked_fill masked_fill_": Function("mask", _masked_fill, second_is_data, in_rows=True),
         "logical_not logical_not_ bitwise_not": Function("mask", _not),

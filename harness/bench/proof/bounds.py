@@ -16,6 +16,8 @@ from harness.bench.proof.oracle import Notes
 from harness.bench.proof.refusal import demand_coefficient
 
 Axes = Sequence[int]
+# Functions that may be constant, or their argument itself, on more than single points.
+_BENT = frozenset({"positive", "is zero", "largest", "is largest"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,14 +150,15 @@ class Bounds(Extremes, Notes):
         self.asked[1] += 1
         return self.make(like.terms.new_ones(()), Degree.variable(name, 1))
 
-    def recall(self, argument: Any) -> Any:
+    def recall(self, argument: Any, *, in_place: bool = False) -> Any:
         """Return what was noted of an argument."""
-        return super().recall(getattr(argument, "value", argument))
+        return super().recall(getattr(argument, "value", argument), in_place=in_place)
 
     def _variable(self, name: str, terms: Tensor, argument: Bound) -> Bound:
         depth = argument.degree.depth + 1
         self.asked[depth] += argument.terms.numel()
-        return self.make(terms, Degree.variable(name, depth))
+        bends = argument.degree.bends or name in _BENT
+        return self.make(terms, Degree.variable(name, depth, bends=bends))
 
 
 def _unless_unwritten(x: Bound, terms: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ class Degree:
     The total is followed by itself: the terms of x·y + u·v are of degree two, though four inputs occur.
     Zero is homogeneous of every degree, so it leaves the range of what it is added to alone.
     grain: with integers for inputs, every value is a multiple of 2⁻ᵍ. depth: how deep uninterpreted
-    functions are nested in it.
+    functions are nested in it. bends: whether one of them is constant in places, such as a rectifier.
     """
 
     ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict)
@@ -25,11 +25,12 @@ class Degree:
     total: int = 0
     grain: int = 0
     depth: int = 0
+    bends: bool = False
 
     @classmethod
-    def variable(cls, name: str, depth: int = 0) -> Degree:
+    def variable(cls, name: str, depth: int = 0, *, bends: bool = False) -> Degree:
         """Return the degree of the input, or of the value of a function, ``name`` itself."""
-        return cls({name: (1, 1)}, total=1, depth=depth)
+        return cls({name: (1, 1)}, total=1, depth=depth, bends=bends)
 
     @classmethod
     def of(cls, constant: Tensor, grain: int = 0) -> Degree:
@@ -58,6 +59,7 @@ class Degree:
             total=max(self.total, other.total),
             grain=max(self.grain, other.grain),
             depth=max(self.depth, other.depth),
+            bends=self.bends or other.bends,
         )
 
     def times(self, other: Degree) -> Degree:
@@ -71,6 +73,7 @@ class Degree:
             total=self.total + other.total,
             grain=self.grain + other.grain,
             depth=max(self.depth, other.depth),
+            bends=self.bends or other.bends,
         )
 
     def range_in(self, name: str) -> tuple[int, int]:

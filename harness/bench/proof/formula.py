@@ -35,13 +35,14 @@ class Function:
 
     title: what evidence calls it where it asks for values of an arbitrary function. applies: whether an
     operation is replaced, from what is known of its arguments. in_rows: whether torch lays its result out
-    row by row, and not as its first argument is.
+    row by row, and not as its first argument is. jumps: whether its result jumps where arguments are equal.
     """
 
     title: str
     formula: Formula
     applies: Callable[[Any, Sequence[Any]], bool] = first_is_data
     in_rows: bool = False
+    jumps: bool = False
 
 
 @dataclass(frozen=True)

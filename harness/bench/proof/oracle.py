@@ -30,11 +30,16 @@ class _Note:
 
     memory: Any
     extent: tuple[int, int]
+    layout: tuple[Any, ...]
     what: Any
 
 
 def _extent(tensor: Tensor) -> tuple[int, int]:
     return int(tensor.storage_offset()), tensor.numel()
+
+
+def _layout(tensor: Tensor) -> tuple[Any, ...]:
+    return tuple(tensor.shape), tensor.stride()
 
 
 class Notes:
@@ -52,13 +57,18 @@ class Notes:
         """Note that these are the results that were under way."""
         for tensor in results if self._kept is not None else ():
             memory = tensor.untyped_storage()
-            self._notes[key_of(tensor)] = _Note(memory, _extent(tensor), self._kept)
+            self._notes[key_of(tensor)] = _Note(memory, _extent(tensor), _layout(tensor), self._kept)
         self._kept = None
 
-    def recall(self, tensor: Any) -> Any:
-        """Return what was noted of a tensor or of another view of all its elements, or None."""
+    def recall(self, tensor: Any, *, in_place: bool = False) -> Any:
+        """Return what was noted of a tensor or of another view of all its elements, or None.
+
+        in_place: only of a view in which every element stands where it did.
+        """
         noted = self._notes.get(key_of(tensor)) if isinstance(tensor, Tensor) else None
-        return noted.what if noted and noted.extent == _extent(tensor) else None
+        if noted is None or noted.extent != _extent(tensor):
+            return None
+        return None if in_place and noted.layout != _layout(tensor) else noted.what
 
     def forget(self, tensor: Tensor) -> None:
         """Drop what was noted of a tensor that is written to."""

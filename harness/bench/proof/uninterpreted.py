@@ -14,7 +14,7 @@ from harness.bench.proof.bending import BENDING
 from harness.bench.proof.bounds import Bounds
 from harness.bench.proof.formula import Formula, Function
 from harness.bench.proof.nesting import leaves, mapped
-from harness.bench.proof.operation import Call, Effect
+from harness.bench.proof.operation import Call, Effect, Seen
 from harness.bench.proof.oracle import Oracle
 from harness.bench.proof.refusal import Escapes, RefusedError, demand_finite, edited
 from harness.bench.proof.smooth import POLYNOMIALS, SMOOTH
@@ -31,8 +31,10 @@ class Uninterpreted:
     were taken as arbitrary.
     """
 
-    def __init__(self, oracle: Oracle) -> None:
+    def __init__(self, oracle: Oracle, *, vjp: bool = False) -> None:
         self.bounds = Bounds()
+        self._vjp = vjp
+        self._jump: str | None = None
         self.plan: list[bool] = []
         self.titles: set[str] = set()
         self._oracle = oracle
@@ -45,9 +47,26 @@ class Uninterpreted:
         self._replaced = function is not None and plain and function.applies(self.bounds, seen[0])
         if function is not None:
             self.plan.append(self._replaced)
+            if self._replaced and function.jumps and not self._vjp:
+                self._note_jump(str(func.overloadpacket), seen[0])
         for tensor in edited(func, *given) if func._schema.is_mutable else ():
             self.bounds.forget(tensor)
         return perform(self._oracle, func, *given, replaced=self._replaced)
+
+    def _note_jump(self, name: str, args: Sequence[Any]) -> None:
+        if any(isinstance(arg, Seen) and arg.degree.bends for arg in args):
+            self._jump = self._jump or name
+
+    def demand_apart(self) -> None:
+        """Refuse to have compared what may stay equal, such as a sum of rectifiers with zero.
+
+        A step is known beside its jump, which polynomials and smooth functions meet at single points only.
+        Gradients are compared beside the bends of what they are gradients of.
+        """
+        if self._jump is not None:
+            raise RefusedError(
+                f"{self._jump} compares what bends or jumps itself, which may stay at the jump"
+            )
 
     def bound(self, call: Call) -> Effect | None:
         """Return what is known of the result of a replaced operation, or of a polynomial of such results."""
