@@ -190,6 +190,8 @@ def _window(name: str, call: Call) -> int:
     kernel, _, padding, partial, with_padding, divisor = given
     if divisor is None and (partial or (any(padding) and not with_padding)):
         raise RefusedError(f"{name} over windows of several sizes")
+    if divisor is not None and divisor < 0:
+        raise RefusedError(f"{name} divides by {divisor}, which turns its terms around")
     return int(divisor or math.prod(kernel))
 
 

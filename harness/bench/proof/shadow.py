@@ -203,7 +203,7 @@ class Shadow(Extremes, TorchDispatchMode):
         if layer is None:
             self._add_layer(tensor, terms, degree, roundings)
             return largest
-        if tensor.numel() == layer.terms.numel():
+        if tensor.numel() == layer.terms.numel() and not torch._debug_has_internal_overlap(tensor):
             layer.degree, layer.roundings = degree, roundings
         else:
             layer.degree = layer.degree.join(degree)
