@@ -183,3 +183,19 @@ def test_without_inputs_there_is_no_basis() -> None:
     """Programs of no inputs are refused, not met by a traceback."""
     outcome = certify_on_basis(lambda t: torch.arange(3), lambda t: torch.arange(3), {}, 0)
     assert outcome.reason == "There are no inputs, so no basis products."
+
+
+def nothing_over_nothing(t: Inputs) -> Tensor:
+    """Hide a quotient of zeros behind a mask that no draw meets."""
+    x = t["x"]
+    return torch.where(x > FAR, (x / (x - x)).detach(), x)
+
+
+def test_a_quotient_by_what_is_always_zero_is_refused() -> None:
+    """The oracle has no value for it, so what stands behind a mask must not depend on one."""
+    outcome = certify(
+        nothing_over_nothing, lambda t: torch.where(t["x"] > FAR, 0 * t["x"].detach(), t["x"]), SQUARE, 0
+    )
+    assert outcome.verdict == "refused"
+    assert outcome.reason is not None
+    assert outcome.reason.endswith("the reciprocal is taken of what is always zero.")

@@ -22,6 +22,9 @@ Axes = Sequence[int]
 # Wider ranges would be hit unevenly by 63 random bits.
 WIDEST = 2**40
 _BITS = 2**63 - 1
+# At zero these have no value that could stand for theirs. An argument that was zero in as many trials as
+# this is always zero.
+_POLES, _TELLING = frozenset({"reciprocal", "rsqrt"}), 4
 
 
 @dataclass(frozen=True)
@@ -81,10 +84,12 @@ class Past:
     def __init__(self) -> None:
         self._entries: list[tuple[Tensor, Tensor]] = []
         self._next = 0
+        self.trials = 0
 
     def rewind(self) -> None:
         """Begin a trial."""
         self._next = 0
+        self.trials += 1
 
     def add(self, x: Tensor, *, signed: bool) -> tuple[Tensor, Tensor]:
         """Return a code of all that each element has been, and the sign of the first that was not zero.
@@ -129,6 +134,8 @@ class Oracle(Notes):
         ``zero`` is f(0) where it is known, and an odd f has f(−x) = −f(x).
         """
         codes, signs = self._past.add(x, signed=not odd)
+        if name in _POLES and self._past.trials >= _TELLING and bool((signs == 0).any()):
+            raise RefusedError(f"the {name} is taken of what is always zero")
         values = self._draw(name, codes)
         if odd:
             values = values * signs
