@@ -108,8 +108,10 @@ def test_a_process_that_dies_is_told(tmp_path: Path) -> None:
 def test_closing_ends_the_processes(tmp_path: Path) -> None:
     """Ctrl-C leaves nothing behind that goes on computing."""
     cases = package(tmp_path)
+    before = set(multiprocessing.active_children())
     proofs = Proofs([cases], list(load_catalogue([cases]).claims.values()))
-    started = multiprocessing.active_children()
+    started = set(multiprocessing.active_children()) - before
+    assert started
     proofs.close()
     for process in started:
         process.join(10)
