@@ -1,4 +1,4 @@
-"""White box or black box: what can be followed is certified, what cannot says so, and what differs is told."""
+"""White box or black box: what is followed is certified, what is not says so, and what differs is told."""
 
 from __future__ import annotations
 
