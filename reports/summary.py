@@ -45,6 +45,8 @@ def _say_claims(claims: Sequence[ClaimView]) -> str:
         how = f" ({words[0]})" if len(words) == 1 else ""
         tail = f"the same check refuted {count(refuted, 'mutant')}"
         tail += f" and found {equivalent} declared equal to be equal" if equivalent else ""
+        if not refuted + equivalent:
+            tail = "this run left their mutants to `sameop prove`"
         return f"{_all_of(len(claims), 'claim')} came out as stated{how}; {tail}."
     wrong = ", ".join(claim.name for claim in claims if not claim.fine)
     return f"{len(fine)} of {count(len(claims), 'claim')} came out as stated; not so: {wrong}."
