@@ -435,6 +435,10 @@ REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "dropout": (lambda x: F.dropout(x, 0.1), "aten.bernoulli_ draws random numbers"),
     "noise": (lambda x: x + torch.randn(3), "aten.randn draws random numbers"),
     "unwritten memory": (lambda x: x + torch.empty_like(x), "aten.add reads memory that was never written"),
+    "unwritten memory with strides": (
+        lambda x: x + torch.empty_strided((3,), (1,), dtype=torch.float64),
+        "aten.add reads memory that was never written",
+    ),
     "unwritten constants": (
         lambda x: x + 2 * torch.empty(3).zero_()[:1] + torch.empty(3),
         "aten.add reads memory that was never written",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.bench.proof.grain import FINEST, grain_of, grain_of_all
 from harness.bench.proof.nesting import leaves
@@ -36,6 +38,35 @@ class Escapes(TorchFunctionMode):
             # A mask that is made of data holds numbers, of which torch does not take the complement.
             return torch.logical_not(args[0])
         return func(*args, **(kwargs or {}))
+
+
+class Guarded(TorchDispatchMode):
+    """A mode that refuses escapes while it is entered, and gives every operation to ``_follow``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._escapes = Escapes()
+
+    def __enter__(self) -> Self:
+        self._escapes.__enter__()
+        super().__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        self._escapes.__exit__(kind, error, trace)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        with torch._C.DisableTorchFunction():
+            return self._follow(func, args, kwargs or {})
+
+    def _follow(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run an operation, and note what it does."""
+        raise NotImplementedError
 
 
 def edited(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:

@@ -9,19 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.bench.proof.degree import Degree, Extremes
 from harness.bench.proof.nesting import leaves, mapped
 from harness.bench.proof.operation import Call, Effect, Rule, Seen
 from harness.bench.proof.refusal import (
-    Escapes,
+    Guarded,
     RefusedError,
     demand_finite,
     demand_grain,
@@ -58,7 +56,7 @@ class Replacement(Protocol):
         """Return what is known of the result that ran last, or None where a rule tells it."""
 
 
-class Shadow(Extremes, TorchDispatchMode):
+class Shadow(Extremes, Guarded):
     """Follows a program and keeps the shadow of every tensor that it makes.
 
     rules: operation name (``aten.mul``) to rule. unit: the unit roundoff, zero where only degrees and
@@ -83,7 +81,6 @@ class Shadow(Extremes, TorchDispatchMode):
         self._exact = exact
         self._replacement = replacement
         self._layers: dict[int, Layer] = {}
-        self._escapes = Escapes()
         self.operations: list[str] = []
         self.constants: list[Tensor] = []
         self.backends: set[str] = set()
@@ -100,23 +97,6 @@ class Shadow(Extremes, TorchDispatchMode):
             raise RefusedError(f"memory is written as {layer.dtype} and read as {tensor.dtype}")
         terms = layer.terms.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
         return Seen(tensor, terms, layer.degree, layer.roundings)
-
-    def __enter__(self) -> Self:
-        self._escapes.__enter__()
-        super().__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        super().__exit__(kind, error, trace)
-        self._escapes.__exit__(kind, error, trace)
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        with torch._C.DisableTorchFunction():
-            return self._follow(func, args, kwargs or {})
 
     def _follow(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         name = str(func.overloadpacket)
@@ -236,7 +216,9 @@ class Shadow(Extremes, TorchDispatchMode):
 
 
 # The first make memory that holds nothing yet; the second replace whatever their target held.
-UNWRITTEN = frozenset(f"aten.{name}" for name in ("empty", "empty_like", "new_empty", "new_empty_strided"))
+UNWRITTEN = frozenset(
+    f"aten.{name}" for name in ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")
+)
 OVERWRITES = frozenset({"aten.copy_", "aten.fill_", "aten.zero_"})
 # What minus infinity may meet on its way to a softmax, which leaves it out.
 TAKES_INFINITY = """

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.bench.proof.bending import BENDING
 from harness.bench.proof.bounds import Bounds
@@ -16,7 +14,7 @@ from harness.bench.proof.formula import Formula, Function
 from harness.bench.proof.nesting import leaves, mapped
 from harness.bench.proof.operation import Call, Effect, Seen
 from harness.bench.proof.oracle import Oracle
-from harness.bench.proof.refusal import Escapes, RefusedError, demand_finite, edited
+from harness.bench.proof.refusal import Guarded, RefusedError, demand_finite, edited
 from harness.bench.proof.smooth import POLYNOMIALS, SMOOTH
 
 FUNCTIONS: Mapping[str, Function] = {**BENDING, **SMOOTH}
@@ -87,32 +85,17 @@ class Uninterpreted:
         return Effect(terms, [part.degree for part in parts], 0.0)
 
 
-class Trial(TorchDispatchMode):
+class Trial(Guarded):
     """Lets an oracle answer for the operations that were replaced when the program was followed."""
 
     def __init__(self, oracle: Oracle, plan: Sequence[bool]) -> None:
         super().__init__()
         self._oracle = oracle
         self._steps: Iterator[bool] = iter(plan)
-        self._escapes = Escapes()
 
-    def __enter__(self) -> Self:
-        self._escapes.__enter__()
-        super().__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        super().__exit__(kind, error, trace)
-        self._escapes.__exit__(kind, error, trace)
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        with torch._C.DisableTorchFunction():
-            replaced = str(func.overloadpacket) in FUNCTIONS and self._step()
-            return perform(self._oracle, func, args, kwargs or {}, replaced=replaced)
+    def _follow(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        replaced = str(func.overloadpacket) in FUNCTIONS and self._step()
+        return perform(self._oracle, func, args, kwargs, replaced=replaced)
 
     def _step(self) -> bool:
         step = next(self._steps, None)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
-from harness.bench.proof.refusal import Escapes, RefusedError, demand_returned
+from harness.bench.proof.refusal import Guarded, RefusedError, demand_returned
 from harness.bench.proof.shadow import OVERWRITES
 from harness.bench.proof.shadow import UNWRITTEN as ALLOCATIONS
 from harness.bench.proof.symbolic.memory import Memory
@@ -19,14 +17,13 @@ from harness.bench.proof.symbolic.polynomials import NoFormError
 from harness.bench.proof.symbolic.rules import RULES
 from harness.bench.proof.symbolic.symbols import NO_NUMBER, UNDECIDED, UNWRITTEN, Symbols
 
-_ALLOCATIONS = ALLOCATIONS | {"aten.empty_strided"}
 # New tensors of constants, whatever they are shaped like; their values are read from the program.
 _CONSTANTS = frozenset(
     f"aten.{name}" for name in ("zeros_like", "ones_like", "new_zeros", "new_ones", "new_full", "full_like")
 )
 
 
-class Following(TorchDispatchMode):
+class Following(Guarded):
     """The mode under which a program is followed.
 
     Float64 is followed; every other dtype holds constants, which are read from the program, and data that
@@ -34,10 +31,9 @@ class Following(TorchDispatchMode):
     """
 
     def __init__(self, symbols: Symbols) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._symbols = symbols
         self._memory = Memory(UNWRITTEN)
-        self._escapes = Escapes()
         self.operations: set[str] = set()
 
     def track(self, tensor: Tensor, marks: Tensor) -> None:
@@ -52,23 +48,6 @@ class Following(TorchDispatchMode):
             whole = tensor.detach().as_strided((count,), (1,), 0)
             self._memory.write(whole, self._constants(whole))
         return self._memory.read(tensor)
-
-    def __enter__(self) -> Self:
-        self._escapes.__enter__()  # type: ignore[no-untyped-call]
-        super().__enter__()  # type: ignore[no-untyped-call]
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
-        self._escapes.__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        with torch._C.DisableTorchFunction():
-            return self._follow(func, args, kwargs or {})
 
     def _follow(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         name = str(func.overloadpacket)
@@ -107,7 +86,7 @@ class Following(TorchDispatchMode):
             self._memory.write(output, marks)
 
     def _marks_of(self, name: str, call: Call, outputs: list[Tensor]) -> list[Tensor]:
-        if name in _ALLOCATIONS:
+        if name in ALLOCATIONS:
             return [torch.full(output.shape, float(UNWRITTEN)) for output in outputs]
         constant = name in _CONSTANTS or not self._is_of_data(call)
         rule = RULES.get(name) or RULES.get(name.removesuffix("_"))
