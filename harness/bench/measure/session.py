@@ -31,9 +31,10 @@ class Session:
     preset: Preset
     threads: int
     _expected: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    _certificates: dict[tuple[str, ...], Mapping[str, Any]] = field(default_factory=dict)
 
     def measure(self, case: Case) -> Record:
-        """Measure one case: expectations of its group, the measurement, then the counters."""
+        """Measure one case: expectations of its group, the measurement, its certificate, the counters."""
         started = datetime.now(UTC).isoformat(timespec="seconds")
         expected = self._expect(case)
         if expected["status"] != Status.MEASURED:
@@ -45,12 +46,12 @@ class Session:
         readings = _readings(measured)
         seconds, certificate = measured["seconds"], None
         if measured["status"] == Status.MEASURED:
+            certificate = self._certify(case)
+            if not certificate["agrees"]:
+                return _refuted(case, certificate, started, seconds)
             counted = self.workers.run(self._job("count", case))
             readings["macs"] = _counted(counted, expected["ones_probe"])
             seconds += counted["seconds"]
-            certificate = _certificate(counted)
-            if not certificate["agrees"]:
-                return _refuted(case, certificate, started, seconds)
         return Record(
             case=case.id,
             status=Status(measured["status"]),
@@ -71,6 +72,13 @@ class Session:
                 old.unlink()
             self._expected = {group: self.workers.run(self._job("expect", case))}
         return self._expected[group]
+
+    def _certify(self, case: Case) -> Mapping[str, Any]:
+        """Certify an implementation once, for its certificate is the same in all its cases."""
+        subject = (case.scope.operator.name, case.scope.name, case.implementation.name)
+        if subject not in self._certificates:
+            self._certificates[subject] = _certificate(self.workers.run(self._job("certify", case)))
+        return self._certificates[subject]
 
     def _group(self, case: Case) -> str:
         # Values and gradients are expected together, so both directions share one evaluation.
@@ -108,11 +116,11 @@ def _refuted(case: Case, certificate: Mapping[str, Any], started: str, seconds: 
     )
 
 
-def _certificate(counted: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return how the implementation was certified; a box that broke when it was opened is black."""
-    if counted["status"] == Status.MEASURED:
-        return dict(_writable(counted["certificate"]))
-    return {"box": "black", "agrees": True, "reason": f"following it failed: {counted['reason']}"}
+def _certificate(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return how an implementation was certified; a box that broke when it was opened is black."""
+    if result["status"] == Status.MEASURED:
+        return dict(_writable(result["certificate"]))
+    return {"box": "black", "agrees": True, "reason": f"following it failed: {result['reason']}"}
 
 
 def _agreement(result: Mapping[str, Any], certificate: Mapping[str, Any] | None) -> Agreement | None:
