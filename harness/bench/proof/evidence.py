@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -43,6 +44,23 @@ def constructed(d: Dims, outcome: Outcome, seconds: float) -> dict[str, Any]:
     """Describe what an inequality rests on at one shape; draws alone that do not violate it say little."""
     method, level = ("construction", "L1") if outcome.evidence else ("draws", "L0")
     return {**certified(d, outcome, seconds), "method": method, "level": level, "log10_p": None}
+
+
+def unconditional(
+    level: str, method: str, backend: str, shape: Mapping[str, Any], seconds: float
+) -> dict[str, Any]:
+    """Describe what leaves no probability, in the keys that all evidence has."""
+    return {
+        "level": level,
+        "method": method,
+        "shape": shape,
+        "log10_p": None,
+        "degree": None,
+        "majorant_ratio": None,
+        "backend": backend,
+        "vjp": False,
+        "seconds": seconds,
+    }
 
 
 def counterexample(claim: Claim, mutant: Mutant | None, d: Dims, difference: Difference) -> dict[str, Any]:

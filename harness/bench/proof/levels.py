@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,12 +13,15 @@ from harness.bench.inputs import seed_of
 from harness.bench.proof.basis import certify_on_basis
 from harness.bench.proof.certificate import Difference
 from harness.bench.proof.complete import Complete
+from harness.bench.proof.evidence import unconditional
 from harness.bench.proof.kinds import side
 from harness.bench.proof.lemmas import MISSING, LemmaFinding, describe, prove_lemma
 from harness.bench.proof.symbolic import certify_symbolically
 
 # More free numbers take longer than all else about a claim; one that names shapes decides for itself.
 _MOST_FREE = 200
+# What a complete proof computes with, by its method.
+_BACKENDS = {"basis": "float64 below 2^53", "symbolic": "symbols"}
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,14 @@ def reach_further(claim: Claim) -> Iterator[Reached]:
         yield from prove_completely(claim)
     if claim.lemmas:
         yield _decide_lemmas(claim)
+
+
+def settles(claim: Claim, reached: Iterable[Reached]) -> bool:
+    """Whether complete proofs decide a claim that its certificate refuses: they know more of a softmax."""
+    if claim.kind not in ("identity", "limit"):
+        return False
+    complete = [level.verdict for level in reached if level.level == "L2"]
+    return bool(complete) and set(complete) == {"holds"}
 
 
 def prove_completely(claim: Claim) -> Iterator[Reached]:
@@ -79,7 +90,8 @@ def _check_completely(claim: Claim, d: Dims) -> Complete:
 
 
 def _complete_evidence(d: Dims, found: Complete, seconds: float) -> dict[str, Any]:
-    return {**_entry("L2", found.method, dict(d), seconds), "details": dict(found.details)}
+    entry = unconditional("L2", found.method, _BACKENDS[found.method], dict(d), seconds)
+    return {**entry, "details": dict(found.details)}
 
 
 def _decide_lemmas(claim: Claim) -> Reached:
@@ -91,7 +103,7 @@ def _decide_lemmas(claim: Claim) -> Reached:
         if finding.verdict == "refused":
             verdict: Literal["left out", "refused"] = "left out" if finding.reason == MISSING else "refused"
             return Reached("L3", verdict, reason=str(finding.reason))
-    entry = _entry("L3", "lemmas", {}, time.perf_counter() - started)
+    entry = unconditional("L3", "lemmas", "z3", {}, time.perf_counter() - started)
     return Reached(
         "L3",
         "holds",
@@ -102,18 +114,3 @@ def _decide_lemmas(claim: Claim) -> Reached:
 def _counter(finding: LemmaFinding) -> str:
     numbers = ", ".join(f"{name} = {value}" for name, value in (finding.countermodel or {}).items())
     return f"Its lemma {finding.name} is wrong at {numbers}."
-
-
-def _entry(level: str, method: str, shape: Mapping[str, Any], seconds: float) -> dict[str, Any]:
-    """Return evidence that leaves no probability, in the keys that all evidence has."""
-    return {
-        "level": level,
-        "method": method,
-        "shape": shape,
-        "log10_p": None,
-        "degree": None,
-        "majorant_ratio": None,
-        "backend": {"lemmas": "z3", "symbolic": "symbols", "basis": "float64 below 2^53"}[method],
-        "vjp": False,
-        "seconds": seconds,
-    }

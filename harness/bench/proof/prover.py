@@ -12,7 +12,7 @@ from harness.bench.dims import Dims
 from harness.bench.proof.certificate import Difference, Known, Outcome
 from harness.bench.proof.evidence import certified, constructed, countered, counterexample
 from harness.bench.proof.kinds import check_shape
-from harness.bench.proof.levels import Reached, prove_completely, reach_further
+from harness.bench.proof.levels import Reached, prove_completely, reach_further, settles
 from harness.bench.threads import one_thread
 from harness.paper.errors import SameopError
 
@@ -20,11 +20,8 @@ from harness.paper.errors import SameopError
 _MUTANT_TRIALS = 8
 # A sparse mutant differs from the truth in a smaller share of the outputs.
 SPARSE_BELOW = 0.05
-
-
 # What a brief proof leaves to `sameop prove`.
 _BRIEF = "a brief proof certifies a claim at its smallest shape; `sameop prove {}` takes it further"
-
 _LEFT_BY_A_BRIEF_PROOF = ("mutants", "other shapes", "levels above the certificate")
 
 
@@ -85,21 +82,17 @@ class _Proof:
             self.evidence.append(describe(d, outcome, time.perf_counter() - started))
 
     def go_further(self) -> None:
-        """Take a claim that holds to the levels above; one that contradicts it decides."""
+        """Take a claim to the levels above; one that contradicts it decides, or that says more."""
+        if self.verdict == "refuted":
+            return
+        reached = list(reach_further(self.claim))
         if self.verdict == "refused":
-            self._settle()
-        elif self.verdict == "holds":
-            for reached in reach_further(self.claim):
-                self._note(reached)
-
-    def _settle(self) -> None:
-        """Let a complete proof decide where the certificate cannot, for it knows more of a softmax."""
-        settled = _settled(self.claim)
-        if settled:
+            if not settles(self.claim, reached):
+                return
             self.left_out.append({"what": "L1", "reason": str(self.reason)})
             self.verdict, self.reason, self.evidence = "holds", None, []
-            for reached in settled:
-                self._note(reached)
+        for level in reached:
+            self._note(level)
 
     def _note(self, reached: Reached) -> None:
         if reached.verdict == "holds":
@@ -132,7 +125,7 @@ class _Proof:
                 break
             if outcome.verdict == "refused":
                 verdict, reason = "refused", outcome.reason
-        if verdict == "refused" and mutant.reason and _settled(changed):
+        if verdict == "refused" and mutant.reason and settles(changed, prove_completely(changed)):
             verdict, reason = "holds", None
         return {
             "name": mutant.name,
@@ -153,14 +146,6 @@ class _Proof:
             return {}
         known = self.known.get(d, {})
         return {key: analysis for key, analysis in known.items() if key[0] != mutant.side}
-
-
-def _settled(claim: Claim) -> list[Reached]:
-    """Return the complete proofs of an identity that its certificate refuses, if it has all of them."""
-    if claim.kind not in ("identity", "limit"):
-        return []
-    found = list(prove_completely(claim))
-    return found if all(reached.verdict == "holds" for reached in found) else []
 
 
 _DESCRIBE = {"identity": certified, "limit": certified, "negative": countered, "inequality": constructed}
