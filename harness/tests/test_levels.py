@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 
 from harness.bench.claims import Claim, Lemma, lemma
@@ -155,6 +156,53 @@ def test_what_an_arbitrary_function_does_not_show_is_decided_completely() -> Non
     assert (found["verdict"], found["level"], found["reason"]) == ("holds", "L2", None)
     assert [entry["method"] for entry in found["evidence"]] == ["symbolic"]
     assert [entry["what"] for entry in found["left_out"]] == ["L1"]
+
+
+def keeping_one_buffer(x: Tensor) -> Tensor:
+    """Write every result into the same memory."""
+    return BUFFER.copy_(x.softmax(0).sum().detach() * x)
+
+
+def without_a_gradient(x: Tensor) -> Tensor:
+    """Lose the gradient of what the sum to one hides."""
+    return x.softmax(0).sum() * x.detach()
+
+
+def with_an_edit(x: Tensor) -> Tensor:
+    """Edit the input once it was read."""
+    result = x.softmax(0).sum() * x
+    x.data.mul_(2)
+    return result
+
+
+BUFFER = torch.empty(2, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("cheat", [keeping_one_buffer, without_a_gradient, with_an_edit])
+def test_symbols_settle_nothing_else_that_a_certificate_refuses(cheat: Callable[[Tensor], Tensor]) -> None:
+    """What goes wrong beside an arbitrary function is no matter of symbols, which see values alone."""
+
+    class Cheating(Claim):
+        """The weights of a softmax sum to one."""
+
+        name = "cheating"
+        operators = ("scale",)
+        source = "made for a test"
+        shapes = (Dims(C=2),)
+
+        def variables(self, d: Dims) -> Mapping[str, tuple[int, ...]]:
+            """One vector."""
+            return {"x": (d.C,)}
+
+        def left(self, d: Dims, x: Tensor) -> Tensor:
+            """Cheat."""
+            return cheat(x)
+
+        def right(self, d: Dims, x: Tensor) -> Tensor:
+            """Return the vector."""
+            return 1 * x
+
+    assert prove(Cheating())["verdict"] != "holds"
 
 
 def test_a_lemma_makes_the_third_level() -> None:

@@ -71,12 +71,21 @@ class Evidence:
 
 @dataclass
 class Outcome:
-    """The verdict on one pair of programs at one shape."""
+    """The verdict on one pair of programs at one shape.
+
+    arbitrary: nothing else was found than that the sides differ for arbitrary functions, of values and of
+    gradients; what is known of the real ones may still make them the same.
+    """
 
     verdict: str
     evidence: list[Evidence] = field(default_factory=list)
     difference: Difference | None = None
     reason: str | None = None
+    arbitrary: bool = False
+
+
+class _ArbitraryError(RefusedError):
+    """The sides differ for arbitrary functions, and on real numbers no difference was seen."""
 
 
 # What is known of the programs: by side, and whether it is of the vector-Jacobian product.
@@ -101,19 +110,31 @@ def certify(
     outcome = Outcome("holds")
     known = {} if known is None else known
     passes = [_Pass(left, right, shapes, seed, vjp, known) for vjp in (False, True)]
+    undecided = None
     try:
         for each in passes:
-            evidence, difference = each.compare(trials)
+            try:
+                evidence, difference = each.compare(trials)
+            except _ArbitraryError as refusal:
+                # The gradients may differ for real where the values do not.
+                undecided = undecided or refusal
+                continue
             if difference is not None:
                 return Outcome("refuted", outcome.evidence, difference)
             outcome.evidence.append(evidence)
+        if undecided is not None:
+            return Outcome("refused", reason=_sentence(undecided), arbitrary=True)
         for each, evidence in zip(passes, outcome.evidence, strict=True):
             if not evidence.uninterpreted:
                 each.demand_agreement_on_reals()
     except RefusedError as refusal:
-        reason = str(refusal)
-        return Outcome("refused", reason=f"{reason[0].upper()}{reason[1:]}.")
+        return Outcome("refused", reason=_sentence(refusal))
     return outcome
+
+
+def _sentence(refusal: RefusedError) -> str:
+    reason = str(refusal)
+    return f"{reason[0].upper()}{reason[1:]}."
 
 
 @dataclass(frozen=True)
@@ -203,7 +224,7 @@ class _Pass:
         found = first_real_difference(*self._sides, self.shapes, self.seed, vjp=self.vjp, coarse=agreed)
         shown = ", ".join(functions)
         if difference is not None and found is None:
-            raise RefusedError(
+            raise _ArbitraryError(
                 f"the sides differ if any function may stand for {shown} ({difference.result}"
                 f"{list(difference.index)}), but on real numbers no difference was seen"
             )

@@ -67,6 +67,8 @@ class _Proof:
     claim: Claim
     verdict: str = "holds"
     reason: str | None = None
+    # Whether a refusal says no more than that an arbitrary function may differ.
+    arbitrary: bool = True
     difference: tuple[Dims, Difference] | None = None
     evidence: list[dict[str, Any]] = field(default_factory=list)
     left_out: list[dict[str, str]] = field(default_factory=list)
@@ -83,7 +85,7 @@ class _Proof:
 
     def go_further(self) -> None:
         """Take a claim to the levels above; one that contradicts it decides, or that says more."""
-        if self.verdict == "refuted":
+        if self.verdict == "refuted" or (self.verdict == "refused" and not self.arbitrary):
             return
         reached = list(reach_further(self.claim))
         if self.verdict == "refused":
@@ -106,13 +108,15 @@ class _Proof:
         """Let the claim hold only where every shape does; a refutation outranks a refusal."""
         if _RANKS.index(outcome.verdict) > _RANKS.index(self.verdict):
             self.verdict, self.reason = outcome.verdict, outcome.reason
+        if outcome.verdict == "refused":
+            self.arbitrary &= outcome.arbitrary
         if outcome.difference and self.difference is None:
             self.difference = (d, outcome.difference)
 
     def judge(self, mutant: Mutant) -> dict[str, Any]:
         """Refute a mutant at the first shape that can; an equivalent one must hold at every shape."""
         changed = self.claim.with_mutant(mutant)
-        verdict, reason, shown, share = "holds", None, None, None
+        verdict, reason, shown, share, arbitrary = "holds", None, None, None, True
         for d in self.claim.shapes:
             trials = None if mutant.reason else _MUTANT_TRIALS
             outcome = check_shape(changed, d, trials, self._known_to(mutant, d))
@@ -125,7 +129,13 @@ class _Proof:
                 break
             if outcome.verdict == "refused":
                 verdict, reason = "refused", outcome.reason
-        if verdict == "refused" and mutant.reason and settles(changed, prove_completely(changed)):
+                arbitrary &= outcome.arbitrary
+        if (
+            verdict == "refused"
+            and arbitrary
+            and mutant.reason
+            and settles(changed, prove_completely(changed))
+        ):
             verdict, reason = "holds", None
         return {
             "name": mutant.name,
