@@ -12,10 +12,12 @@ _ROUNDS_TO_ONE = 0.9995
 class Unit(StrEnum):
     """A unit together with its denominator."""
 
+    SECONDS = "seconds"
     SECONDS_PER_CALL = "seconds_per_call"
     BYTES = "bytes"
     MACS_PER_CALL = "macs_per_call"
     JOULES_PER_CALL = "joules_per_call"
+    INSTRUCTIONS_PER_CALL = "instructions_per_call"
 
     def format(self, value: float) -> str:  # type: ignore[override]  # no unit is a template
         """Write ``value`` with three significant digits and a fitting prefix."""
@@ -65,8 +67,10 @@ def three_digits(value: float) -> str:
 
 
 _FORMATS: Mapping[Unit, Callable[[float], str]] = {
+    Unit.SECONDS: format_seconds,
     Unit.SECONDS_PER_CALL: format_seconds,
     Unit.BYTES: format_bytes,
     Unit.MACS_PER_CALL: lambda value: f"{format_count(value)} MACs",
     Unit.JOULES_PER_CALL: format_joules,
+    Unit.INSTRUCTIONS_PER_CALL: lambda value: f"{format_count(value)} instructions",
 }
