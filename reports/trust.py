@@ -13,6 +13,8 @@ _FIRST_METERS = ("latency", "memory", "macs", "energy")
 _DISAGREED = "withheld, because the implementation disagreed with its reference"
 _STATUS_WORDS = {
     Status.DISAGREED: "withheld",
+    Status.NONDETERMINISTIC: "withheld",
+    Status.OUT_OF_MEMORY: "the case ran out of memory",
     Status.CRASHED: "the worker process crashed",
     Status.TIMED_OUT: "the case ran out of time",
     Status.FAILED: "the case failed",

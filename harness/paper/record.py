@@ -25,6 +25,8 @@ class Status(StrEnum):
 
     MEASURED = "measured"
     DISAGREED = "disagreed"
+    NONDETERMINISTIC = "nondeterministic"
+    OUT_OF_MEMORY = "out of memory"
     CRASHED = "crashed"
     TIMED_OUT = "timed out"
     FAILED = "failed"
