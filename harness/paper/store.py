@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
+from harness.paper.account import SessionAccount
 from harness.paper.errors import RunRefusedError, SameopError
 from harness.paper.record import SCHEMA, ClaimRecord, Facts, Record
+from harness.paper.roofline import SpeedLimit
 
 HEADER_NAME = "run.json"
 RECORDS_NAME = "records.jsonl"
+_PARTIAL_NAME = HEADER_NAME + ".partial"
+
+Line = Record | ClaimRecord | SpeedLimit | SessionAccount
+# What a line of each kind is read as; a line without a kind is a case.
+_KINDS: Mapping[str, type[Line]] = {
+    "case": Record,
+    "claim": ClaimRecord,
+    "limits": SpeedLimit,
+    "session": SessionAccount,
+}
 
 
 @dataclass(frozen=True)
@@ -55,12 +68,26 @@ class Run:
     header: Header
     records: list[Record] = field(default_factory=list)
     claims: list[ClaimRecord] = field(default_factory=list)
+    limits: list[SpeedLimit] = field(default_factory=list)
+    sessions: list[SessionAccount] = field(default_factory=list)
     damage: list[str] = field(default_factory=list)
 
     @property
     def latest(self) -> dict[str, Record]:
         """The last record of every case."""
         return {str(record.case): record for record in self.records}
+
+    def add(self, line: Line) -> None:
+        """Add what one line of the folder says."""
+        match line:
+            case Record():
+                self.records.append(line)
+            case ClaimRecord():
+                self.claims.append(line)
+            case SpeedLimit():
+                self.limits.append(line)
+            case SessionAccount():
+                self.sessions.append(line)
 
 
 def read_run(folder: Path) -> Run:
@@ -86,10 +113,14 @@ def read_run(folder: Path) -> Run:
 def _read_line(run: Run, number: int, line: str) -> None:
     try:
         content = json.loads(line)
-        if content.get("kind") == "claim":
-            run.claims.append(ClaimRecord.from_json(content))
+        kind = str(content.get("kind", "case"))
+        if kind in _KINDS:
+            run.add(_KINDS[kind].from_json(content))
         else:
-            run.records.append(Record.from_json(content))
+            run.damage.append(
+                f"{RECORDS_NAME} line {number} was left out, because this sameop knows nothing of the kind "
+                f"{kind[:40]!r}: read it with the version that wrote it, or a newer one."
+            )
     except (ValueError, AttributeError):
         run.damage.append(f"{RECORDS_NAME} line {number} is not a whole record and was left out.")
     except SameopError as error:
@@ -128,31 +159,54 @@ def _read_header(folder: Path) -> Header:
 class RunWriter:
     """Adds records to a run folder; each is on disk before :meth:`append` returns."""
 
-    def __init__(self, folder: Path, run: Run, records: TextIO) -> None:
+    def __init__(self, folder: Path, run: Run, records: BinaryIO) -> None:
+        """Write to ``records``, which is unbuffered and open for appending."""
         self.folder = folder
         self.run = run
         self._records = records
+        self._torn_at: int | None = None
 
     @property
     def finished(self) -> Mapping[str, Record]:
         """The records that the folder already holds, by case id."""
         return self.run.latest
 
-    def append(self, record: Record | ClaimRecord) -> None:
-        """Write one line and force it to disk, or raise :class:`RunRefusedError`."""
+    def append(self, line: Line) -> None:
+        """Write one line and force it to disk, or raise :class:`RunRefusedError` and leave the file whole."""
+        content = json.dumps(line.as_json(), allow_nan=False, default=str).encode() + b"\n"
+        end = self._torn_at
         try:
-            self._records.write(json.dumps(record.as_json(), allow_nan=False, default=str) + "\n")
-            self._records.flush()
+            self._cut()
+            self._torn_at = end = os.fstat(self._records.fileno()).st_size
+            _write(self._records, content)
+            self._torn_at = None  # it is whole: whatever interrupts from here on need not cost it
             os.fsync(self._records.fileno())
         except OSError as error:
+            self._torn_at = end
             raise RunRefusedError(
                 f"The run in {self.folder} can no longer be written ({error.strerror}): make room, then name "
                 "it with --bench-run to go on."
             ) from None
-        if isinstance(record, Record):
-            self.run.records.append(record)
-        else:
-            self.run.claims.append(record)
+        finally:
+            # At once, since nobody knows what is still to come; where even that fails, before the next line.
+            with contextlib.suppress(OSError):
+                self._cut()
+        self.run.add(line)
+
+    def _cut(self) -> None:
+        """Cut what is left of a line that did not reach the disk whole."""
+        if self._torn_at is not None:
+            os.ftruncate(self._records.fileno(), self._torn_at)
+            self._torn_at = None
+
+
+def _write(file: BinaryIO, content: bytes) -> None:
+    """Write all of it: a disk that is nearly full takes a part, and refuses the rest."""
+    while content:
+        written = file.write(content)
+        if not written:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        content = content[written:]
 
 
 @contextlib.contextmanager
@@ -164,7 +218,8 @@ def open_run(folder: Path, header: Header) -> Iterator[RunWriter]:
     """
     try:
         _create_unless_there(folder, header)
-        records = (folder / RECORDS_NAME).open("a", encoding="utf-8")
+        # Unbuffered: what a full disk refused must not be written again by a later flush.
+        records = (folder / RECORDS_NAME).open("ab", buffering=0)
     except OSError as error:
         raise RunRefusedError(
             f"The run folder {folder} cannot be written ({error.strerror}): "
@@ -180,12 +235,12 @@ def _create_unless_there(folder: Path, header: Header) -> None:
     if (folder / HEADER_NAME).exists():
         _require_same_identity(folder, _read_header(folder), header)
         return
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and any(path.name != _PARTIAL_NAME for path in folder.iterdir()):
         raise RunRefusedError(
             f"{folder} is not empty and holds no {HEADER_NAME}: name a new folder, or one that holds a run."
         )
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / (HEADER_NAME + ".partial")
+    partial = folder / _PARTIAL_NAME
     partial.write_text(json.dumps(header.as_json(), indent=1, default=str), encoding="utf-8")
     partial.replace(folder / HEADER_NAME)
 
@@ -203,7 +258,7 @@ def _require_same_identity(folder: Path, found: Header, asked: Header) -> None:
             )
 
 
-def _lock(records: TextIO, folder: Path) -> None:
+def _lock(records: BinaryIO, folder: Path) -> None:
     try:
         import fcntl
     except ImportError:  # no advisory locks on this platform: two writers are the user's to avoid

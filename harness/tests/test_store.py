@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import shutil
@@ -14,9 +16,11 @@ from typing import Any
 
 import pytest
 
+from harness.paper.account import SessionAccount
 from harness.paper.errors import RunRefusedError
 from harness.paper.record import SCHEMA, CaseId, ClaimRecord, Record, Status
-from harness.paper.store import HEADER_NAME, RECORDS_NAME, Header, open_run, read_run
+from harness.paper.roofline import CopyPoint, PeakPoint, ReadPoint, SpeedLimit, WritePoint
+from harness.paper.store import HEADER_NAME, RECORDS_NAME, Header, RunWriter, open_run, read_run
 
 RECORDED = Path(__file__).parent / "data" / f"run_schema_{SCHEMA}"
 HEADER = Header(
@@ -40,10 +44,46 @@ from harness.paper.store import open_run
 with open_run(Path(sys.argv[1]), HEADER) as run:
     run.append(record("a"))
     run.append(record("b"))
-    run._records.write('{"kind": "case", "sche')
-    run._records.flush()
+    run._records.write(b'{"kind": "case", "sche')
     os.kill(os.getpid(), signal.SIGKILL)
 """
+
+_FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from harness.paper.errors import RunRefusedError
+from harness.paper.store import RECORDS_NAME, open_run
+from harness.tests.test_store import HEADER, names, record
+folder = Path(sys.argv[1])
+with open_run(folder, HEADER) as run:
+    run.append(record("a"))
+    size = (folder / RECORDS_NAME).stat().st_size
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 40, hard))
+    try:
+        run.append(record("b"))
+    except RunRefusedError as refused:
+        print(refused)
+    assert (folder / RECORDS_NAME).stat().st_size == size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    run.append(record("c"))
+"""
+
+
+class FullDisk(io.FileIO):
+    """A file on a disk that takes ``room`` more bytes, at most seven at a time, and then refuses."""
+
+    def __init__(self, path: Path, room: int, refusal: int | None = errno.ENOSPC) -> None:
+        super().__init__(path, "ab")
+        self.room, self.refusal = room, refusal
+
+    def write(self, content: Any) -> int:
+        """Write what there is room for; without a refusal, say that it was nothing."""
+        part = bytes(content)[: min(7, self.room)]
+        if not part and self.refusal is not None:
+            raise OSError(self.refusal, os.strerror(self.refusal))
+        self.room -= len(part)
+        return super().write(part) if part else 0
 
 
 def record(implementation: str, **changes: Any) -> Record:
@@ -82,6 +122,29 @@ def test_a_run_is_read_back_as_it_was(tmp_path: Path) -> None:
         run.append(claim)
     found = read_run(tmp_path / "run")
     assert (found.header, found.records, found.claims, found.damage) == (HEADER, [record("a")], [claim], [])
+
+
+def test_what_the_run_says_of_itself_is_read_back(tmp_path: Path) -> None:
+    """The speed limits and the accounts of a run's sessions survive the folder, in order."""
+    limit = SpeedLimit(
+        device="cpu",
+        copy=(CopyPoint(2**15, 1, 9.5e10),),
+        read=(ReadPoint(2**15, 1, 1.5e11),),
+        write=(WritePoint(2**15, 1, 1e11),),
+        peak=(PeakPoint("float32", 1, 1e11),),
+        reasons={"peak float16 1": "there is no matrix product"},
+        started="now",
+        seconds=1.5,
+    )
+    session = SessionAccount({"measuring": 2.0, "proving": 1.0}, 4.0, "now", "later", 3)
+    for _ in range(2):
+        with open_run(tmp_path / "run", HEADER) as run:
+            for line in (limit, record("a"), session):
+                run.append(line)
+    found = read_run(tmp_path / "run")
+    assert (found.limits, found.sessions, found.damage) == ([limit] * 2, [session] * 2, [])
+    assert found.records == [record("a")] * 2
+    assert run.run == found
 
 
 def test_a_record_is_on_disk_when_append_returns(tmp_path: Path) -> None:
@@ -202,6 +265,118 @@ def test_a_disk_that_fills_up_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
     assert list(run.finished) == ["tiny/core/a/tiny-one/float32/cpu/forward"]
 
 
+def torn(folder: Path, room: int, **how: Any) -> str:
+    """Let the disk fill up within the second record, and return what is told."""
+    with FullDisk(folder / RECORDS_NAME, room, **how) as disk:
+        run = RunWriter(folder, read_run(folder), disk)
+        with pytest.raises(RunRefusedError) as refused:
+            run.append(record("b"))
+        assert names(folder) == ["a"]
+        assert read_run(folder).damage == []
+        disk.room = 2**20
+        run.append(record("c"))
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("room", [0, 1, 7, 100])
+@pytest.mark.parametrize(("refusal", "told"), [(errno.EDQUOT, "exceeded"), (None, "No space left")])
+def test_a_line_that_the_disk_takes_in_part_is_cut(
+    tmp_path: Path, room: int, refusal: int | None, told: str
+) -> None:
+    """Nothing recorded is lost, nothing of the refused record is left, and the next is not glued to it."""
+    write(tmp_path / "run", "a")
+    assert told in torn(tmp_path / "run", room, refusal=refusal)
+    assert names(tmp_path / "run") == ["a", "c"]
+    assert read_run(tmp_path / "run").damage == []
+
+
+def test_a_line_that_arrives_in_pieces_is_whole(tmp_path: Path) -> None:
+    """A disk may take a record in as many pieces as it likes."""
+    write(tmp_path / "run", "a")
+    folder = tmp_path / "run"
+    with FullDisk(folder / RECORDS_NAME, room=2**20) as disk:
+        RunWriter(folder, read_run(folder), disk).append(record("b"))
+    assert read_run(folder).records == [record("a"), record("b")]
+
+
+def test_a_line_that_could_not_be_cut_is_cut_before_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where not even the cut succeeds at first, the next record still starts on a line of its own."""
+    write(tmp_path / "run", "a")
+    folder = tmp_path / "run"
+
+    def broken(*_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with FullDisk(folder / RECORDS_NAME, room=30) as disk:
+        run = RunWriter(folder, read_run(folder), disk)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "ftruncate", broken)
+            with pytest.raises(RunRefusedError):
+                run.append(record("b"))
+        disk.room = 2**20
+        assert len(read_run(folder).damage) == 1
+        run.append(record("c"))
+    assert names(folder) == ["a", "c"]
+    assert read_run(folder).damage == []
+
+
+def test_an_interruption_loses_no_whole_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C costs the line that is being written, and no line that is written."""
+
+    def interrupted(*_: Any) -> int:
+        raise KeyboardInterrupt
+
+    with open_run(tmp_path / "run", HEADER) as run:
+        run.append(record("a"))
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                run.append(record("b"))
+        assert names(tmp_path / "run") == ["a", "b"]
+    with FullDisk(tmp_path / "run" / RECORDS_NAME, room=20) as disk:
+        run = RunWriter(tmp_path / "run", read_run(tmp_path / "run"), disk)
+        monkeypatch.setattr(os, "strerror", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run.append(record("c"))
+    assert names(tmp_path / "run") == ["a", "b"]
+    assert read_run(tmp_path / "run").damage == []
+
+
+def test_a_real_file_limit_costs_only_the_line_that_meets_it(tmp_path: Path) -> None:
+    """The system takes a part of a line and refuses the rest; with room again, the same writer goes on."""
+    pytest.importorskip("resource", reason="this platform has no limit on the size of files")
+    command = [sys.executable, "-c", _FULL_DISK, str(tmp_path / "run")]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.strip() == (
+        f"The run in {tmp_path / 'run'} can no longer be written (File too large): "
+        "make room, then name it with --bench-run to go on."
+    )
+    assert names(tmp_path / "run") == ["a", "c"]
+    assert read_run(tmp_path / "run").damage == []
+
+
+def test_a_run_that_did_not_get_as_far_as_its_header_can_be_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that was full at the start leaves nothing that refuses the same folder later."""
+
+    def full(path: Path, *_: Any, **__: Any) -> int:
+        path.touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        assert refusal(tmp_path / "run") == (
+            f"The run folder {tmp_path / 'run'} cannot be written (No space left on device): "
+            "name another one with --bench-run."
+        )
+    write(tmp_path / "run", "a")
+    assert names(tmp_path / "run") == ["a"]
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     """Reading what is no run tells how to make one."""
     with pytest.raises(RunRefusedError) as refused:
@@ -267,6 +442,26 @@ def test_records_that_cannot_be_read_are_told(tmp_path: Path) -> None:
             '{"kind": "claim", "name": "a-claim"}',
             "records.jsonl line 2 was left out. "
             "The line is no record of sameop (it lacks 'result'): leave it out.",
+        ),
+        (
+            '{"kind": "limits", "schema": 1, "device": "cpu", "copy": [{"threads": 1}], "peak": []}',
+            "records.jsonl line 2 was left out. "
+            "The line is no record of sameop (it lacks 'working_set_bytes'): leave it out.",
+        ),
+        (
+            '{"kind": "session", "schema": 1, "phases": [], "seconds": 1}',
+            "records.jsonl line 2 was left out. The line is no record of sameop "
+            "('list' object has no attribute 'items'): leave it out.",
+        ),
+        (
+            '{"kind": "weather", "schema": 2}',
+            "records.jsonl line 2 was left out, because this sameop knows nothing of the kind 'weather': "
+            "read it with the version that wrote it, or a newer one.",
+        ),
+        (
+            '{"kind": ["case"]}',
+            "records.jsonl line 2 was left out, because this sameop knows nothing of the kind "
+            "\"['case']\": read it with the version that wrote it, or a newer one.",
         ),
         (
             '{"kind": "case", "schema": 2}',
