@@ -276,8 +276,9 @@ def _least_bytes_seconds(limit: SpeedLimit, count: float | None, threads: int) -
     Copying is no upper bound for programs that mostly read, and a program may hold a part of its data in
     caches where copying holds nothing, and use the caches and the memory at the same time. What is certain:
     of ``count`` bytes at most ``w`` lie where a working set of ``w`` bytes lies, the others have to come from
-    further away, and no mixture of reading and writing is faster than both at once. A point that a
-    disturbance made slow is lifted by every larger working set that was faster.
+    further away, and no mixture of reading and writing is faster than both at once. The smallest working
+    set measured stands for the nearest cache. A point that a disturbance made slow is lifted by every larger
+    working set that was faster.
     """
     rates = _fastest(limit, threads)
     if count is None or not rates:
