@@ -257,6 +257,29 @@ def test_no_program_is_an_alarm_on_any_machine(machine: Machine, count: float, r
     assert faster_than_possible(machine.best_seconds(count, read_share), found) is None
 
 
+@pytest.mark.parametrize("times", [1.05, 1.3, 2, 3.9])
+@pytest.mark.parametrize("cache", SIZES[:-1])
+def test_what_the_caches_still_hold_is_no_alarm(cache: int, times: float) -> None:
+    """A program that reads as much as it writes, and finds in the cache what fits, is possible."""
+    near = Machine([cache - 1] * 3, [64e9, 4e9, 4e9, 4e9], [64e9, 4e9, 4e9, 4e9])
+    found = roofline(near.limit(), times * cache, 0, "float32", 1)
+    assert faster_than_possible(near.best_seconds(times * cache, 0.5), found) is None
+
+
+@pytest.mark.parametrize("place", range(6))
+def test_a_point_slower_than_a_larger_working_set_was_disturbed(place: int) -> None:
+    """What a larger working set was found to move, a smaller one can move as well."""
+    parts: dict[str, Any] = {}
+    for kind in ("copy", "read", "write"):
+        points = list(getattr(LIMIT, kind))
+        points[place] = replace(points[place], bytes_per_second=1e6)
+        parts[kind] = tuple(points)
+    count = LIMIT.copy[place].working_set_bytes * 2
+    found = roofline(replace(LIMIT, **parts), count, 0, "float32", 1)
+    next_point = LIMIT.read[place + 1].bytes_per_second + LIMIT.write[place + 1].bytes_per_second
+    assert faster_than_possible(count / next_point, found) is None
+
+
 @given(machines, st.floats(64 * MIB, 2**31))
 def test_a_small_part_of_the_work_is_an_alarm_on_every_machine(machine: Machine, count: float) -> None:
     """A call that does a fiftieth of what it should cannot pass, however fast the caches are."""
