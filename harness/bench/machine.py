@@ -99,7 +99,7 @@ def device_missing(device: str) -> str | None:
 def gpu_names() -> list[str]:
     """Name the GPUs that CUDA may use, through NVML, which is quick and leaves CUDA alone."""
     count = _count_gpus()
-    names = _nvml(lambda nvml: [nvml.nvmlDeviceGetName(handle) for handle in _visible(nvml)])
+    names = _nvml(lambda nvml: [nvml.nvmlDeviceGetName(handle) for handle in visible_gpus(nvml)])
     if names is None or len(names) != count:
         return [f"CUDA device {number}" for number in range(count)]
     return [_text(name) for name in names]
@@ -112,7 +112,7 @@ def _count_gpus() -> int:
         return torch.cuda.device_count()
 
 
-def _visible(nvml: Any) -> list[Any]:
+def visible_gpus(nvml: Any) -> list[Any]:
     """Return NVML's handles of the devices that the environment leaves to CUDA."""
     asked = os.environ.get("CUDA_VISIBLE_DEVICES")
     if asked is None:
