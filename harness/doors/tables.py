@@ -49,10 +49,14 @@ def comparison_table(rows: Sequence[Compared]) -> Table:
 
 
 def doctor_table(findings: Sequence[Mapping[str, Any]]) -> Table:
-    """Return what the doctor found."""
-    table = _table("doctor", "what", "found", "advice")
+    """Return what the doctor found, each with its advice below, and the summary under the table."""
+    table = _table("doctor", "what", "found → advice")
     for finding in findings:
-        _add(table, finding["what"], finding["found"], finding["advice"] or "fine")
+        advice = f"\n→ {finding['advice']}" if finding["advice"] else ""
+        if finding["what"] == "summary":
+            table.caption, table.caption_justify = Text(finding["found"]), "left"
+        else:
+            _add(table, finding["what"], f"{finding['found']}{advice}")
     return table
 
 
@@ -185,7 +189,7 @@ def _grouped(number: int) -> str:
     return f"{number:,}".replace(",", " ")
 
 
-_NAMES = ("operator", "claim", "comparison", "network", "subject")
+_NAMES = ("operator", "claim", "comparison", "network", "subject", "what")
 
 
 def _table(title: str, *columns: str) -> Table:

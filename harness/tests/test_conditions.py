@@ -246,7 +246,7 @@ def test_frequencies(tmp_path: Path) -> None:
 
 def test_memory(tmp_path: Path) -> None:
     """Sizes are bytes, and the chosen setting stands in brackets."""
-    files = {
+    files: dict[str, str | int] = {
         "proc/meminfo": "MemTotal: 8 kB\nMemAvailable: 4 kB\nSwapTotal: 2 kB\nSwapFree: 1 kB",
         "sys/kernel/mm/transparent_hugepage/enabled": "always [madvise] never",
         "proc/sys/vm/overcommit_memory": 2,
