@@ -1,0 +1,1 @@
+"""Other measuring tools, held against the same callables as sameop's own clock."""

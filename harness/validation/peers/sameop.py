@@ -1,0 +1,96 @@
+"""sameop's own side of the comparison: its sessions as they are, with the time of a turn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from harness.paper.record import CaseId, Record
+from harness.validation.peers.peer import Estimate
+from harness.validation.peers.turns import Outcome, Turn
+
+if TYPE_CHECKING:
+    from harness.bench.measure.session import Session
+    from harness.bench.measure.settings import Settings
+    from harness.bench.measure.workers import Allocator
+
+# Fewer processes have no interval; more than these would each have too short a share of the time.
+_PROCESSES = (3, 12)
+_ZYGOTES = 3
+_ANSWER_SECONDS = 300.0
+
+
+def take_turn(turn: Turn, folders: Sequence[Path]) -> Mapping[CaseId, Outcome]:
+    """Measure the cases of a turn one by one, as a run does."""
+    from harness.bench.catalog import load_catalogue
+    from harness.bench.measure.pace import Pace
+    from harness.bench.measure.workers import Workers
+
+    catalogue = load_catalogue(folders)
+    settings = settings_of(turn)
+    with Workers(folders, 1, _ANSWER_SECONDS, settings.allocator, _ZYGOTES) as workers:
+        workers.start()
+        session = _session()(workers, settings, Pace(None, turn.seconds, len(turn.cases)))
+        return {case: _measure(session, _case(catalogue, case)) for case in turn.cases}
+
+
+def settings_of(turn: Turn) -> Settings:
+    """Return settings that use the time of a turn for processes, however precise they are earlier."""
+    from harness.bench.measure.settings import Settings
+
+    share = turn.seconds / _PROCESSES[1]
+    return replace(
+        Settings.of("quick"),
+        total_seconds=None,
+        case_seconds=turn.seconds,
+        processes=_PROCESSES,
+        precision=0.0,
+        warm_up_seconds=share,
+        sample_seconds=share,
+        allocator=cast("Allocator", turn.allocator),
+    )
+
+
+def _session() -> type[Session]:
+    from harness.bench.measure.session import Session
+
+    class LatencyAlone(Session):
+        """A session that judges and times, and neither certifies nor counts."""
+
+        def _look_closer(self, members: Sequence[Any]) -> dict[str, Any]:  # noqa: ARG002  # as it is called
+            return {}
+
+    return LatencyAlone
+
+
+def _case(catalogue: Any, case: CaseId) -> Any:
+    from harness.bench.case import Case
+
+    scope = catalogue.operators[case.operator].scopes[case.scope]
+    implementation = scope.implementations[case.implementation]
+    workload = catalogue.workload(scope, case.workload)
+    return Case(scope, implementation, workload, case.dtype, case.device, case.direction)
+
+
+def _measure(session: Session, case: Any) -> Outcome:
+    before = _spent(session)
+    (record,) = session.measure([case])
+    return outcome_of(record, _spent(session) - before)
+
+
+def _spent(session: Session) -> float:
+    """Return the seconds of starting processes, judging the call and timing it, without the reference's."""
+    phases = session.account.so_far(0).phases
+    return phases.get("agreeing", 0.0) + phases.get("measuring", 0.0)
+
+
+def outcome_of(record: Record, spent: float) -> Outcome:
+    """Read a record: its latency, with the wall time beside it, or why there is none."""
+    reading = record.readings.get("latency")
+    if reading is None or reading.value is None:
+        return Outcome(None, spent, record.reason or (reading and reading.reason) or "it has no latency")
+    wall = reading.facts.get("wall_seconds_per_call")
+    also = {} if wall is None else {"wall": float(wall)}
+    return Outcome(Estimate(reading.value, reading.low, reading.high, also), spent)
