@@ -169,6 +169,11 @@ def _process(number: int, name: str, ticks: int) -> dict[str, str]:
             "Just now CPU 0 is 75% busy and CPU 1 is 10% busy. Most is used by train (process 7).",
         ),
         (
+            [(104, 16, 0), (0, 20, 0)],
+            4,
+            "Just now CPU 0 is 20% busy. Most is used by train (process 7).",
+        ),
+        (
             [(119, 1, 0), (0, 20, 0)],
             1,
             "Just now CPU 0 is 95% busy. Most is used by processes that cannot be seen from here.",
@@ -186,7 +191,7 @@ def test_what_uses_the_processors(
 
     told, advice = said(examine_load(tree, TWO, sleep=pass_time))["CPU use now"]
     assert told == found
-    assert (advice is None) == ("idle" in found)
+    assert (advice is None) == ("idle" in found or "20%" in found)
 
 
 @pytest.mark.parametrize(
@@ -346,6 +351,8 @@ def test_smallest_step() -> None:
 def test_counters(tmp_path: Path) -> None:
     """Each counter that can be read is fine; each that cannot comes with the reason and what is lost."""
     files: dict[str, str | int] = {
+        "sys/class/powercap/intel-rapl:0/name": "package-0",
+        "sys/class/powercap/intel-rapl:0/max_energy_range_uj": 1000,
         "sys/class/powercap/intel-rapl:0/energy_uj": 12,
         "proc/sys/kernel/perf_event_paranoid": 2,
         "sys/bus/event_source/devices/cpu/type": 4,
@@ -353,7 +360,7 @@ def test_counters(tmp_path: Path) -> None:
     tree = kernel_files(tmp_path, files)
     found = said(examine_counters(tree, which=lambda name: f"/bin/{name}"))
     assert found == {
-        "energy of the CPU": ("The RAPL counters can be read.", None),
+        "energy of the CPU": ("The counter can be read: RAPL package-0.", None),
         "performance events": ("They can be counted (perf_event_paranoid is 2).", None),
         "valgrind": ("It is installed: /bin/valgrind.", None),
     }
@@ -362,11 +369,9 @@ def test_counters(tmp_path: Path) -> None:
     counter.unlink()
     counter.mkdir()
     found = said(examine_counters(closed, which=lambda name: None, administrator=False))
-    assert found["energy of the CPU"] == (
-        "There are RAPL counters, but this user may not read them.",
-        "Records lack the energy of the CPU: ask the administrator for "
-        "`chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj`.",
-    )
+    found_energy, advice = found["energy of the CPU"]
+    assert found_energy.startswith(f"{counter} cannot be read: ")
+    assert advice == "Records of CPU cases hold this reason in the place of joules."
     assert found["performance events"][0] == (
         "They are for the administrator alone (perf_event_paranoid is 4)."
     )

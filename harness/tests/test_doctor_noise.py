@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import random
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from itertools import count
 from math import exp
 from pathlib import Path
 from typing import Any, cast
@@ -47,8 +48,8 @@ def test_the_floor_follows_the_processes() -> None:
 def test_more_processes_tell_smaller_differences() -> None:
     """The floor falls with the number of processes."""
     told = []
-    for count in (3, 6, 12):
-        middles = [1.0 + (0.01 if number % 2 else -0.01) for number in range(count)]
+    for processes in (3, 6, 12):
+        middles = [1.0 + (0.01 if number % 2 else -0.01) for number in range(processes)]
         told.append(spread([normal(middle, 1e-4, 101, seed=7) for middle in middles]).told)
     assert told == sorted(told, reverse=True)
 
@@ -160,6 +161,11 @@ class FakeProbe:
 
     def __init__(self, seconds: float, clock: list[float]) -> None:
         self.seconds, self.clock = seconds, clock
+        self.cpus: list[tuple[int, ...]] = []
+
+    def move(self, cpus: Collection[int]) -> None:
+        """Remember the processors."""
+        self.cpus.append(tuple(cpus))
 
     def take(self, work: str, calls: int, blocks: int) -> list[Block]:
         """Time blocks of calls, of any work alike."""
@@ -167,16 +173,37 @@ class FakeProbe:
         return [Block(calls, self.seconds * calls, self.seconds * calls)] * blocks
 
 
+def test_settings_of_the_allocator_are_named() -> None:
+    """Variables that tune the system's allocator are named."""
+    finding = examine_allocator(
+        a_trial(), {"MALLOC_ARENA_MAX": "1", "GLIBC_TUNABLES": "x", "A": "b"}, "linux"
+    )[1]
+    assert finding["found"] == (
+        "No other allocator replaces that of the system, but the environment sets GLIBC_TUNABLES and "
+        "MALLOC_ARENA_MAX."
+    )
+    assert finding["level"] == "advice"
+
+
 def test_processes_take_turns() -> None:
     """All processes do the same calls in the same number of turns, whatever the order of a turn was."""
     clock = [0.0]
+    chosen = count()
+
+    def choose(wanted: int) -> tuple[int]:
+        assert wanted == 1
+        return (next(chosen),)
+
     default, *pinned = (FakeProbe(seconds, clock) for seconds in (1e-4, 2e-5, 2e-5, 2e-5))
-    found = take_turns([cast(Probe, default)], cast(list[Probe], pinned), now=lambda: clock[0])
+    found = take_turns([cast(Probe, default)], cast(list[Probe], pinned), choose, lambda: clock[0])
     assert len(found.pinned) == 3
     for process in found.pinned:
         assert {work: {block.calls for block in process[work]} for work in WORKS} == {
             work: {10} for work in WORKS
         }
+    # Every turn has its processors, and all processes of a turn the same.
+    turns = range(len(default.cpus))
+    assert [probe.cpus for probe in (default, *pinned)] == [[(turn,) for turn in turns]] * 4
     counts = {len(process[work]) for process in found.pinned for work in WORKS}
     assert len(counts) == 1
     assert counts.pop() >= 80
@@ -188,7 +215,10 @@ def test_slow_processes_still_take_enough_turns() -> None:
     """On a machine that takes long for a turn the time may be overdrawn, the samples may not be missing."""
     clock = [0.0]
     probes = [cast(Probe, FakeProbe(0.1, clock)) for _ in range(4)]
-    assert {len(process["product"]) for process in take_turns([], probes, lambda: clock[0]).pinned} == {80}
+    assert {
+        len(process["product"])
+        for process in take_turns([], probes, lambda wanted: (), lambda: clock[0]).pinned
+    } == {80}
 
 
 @pytest.fixture(scope="module")

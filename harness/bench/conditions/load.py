@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -85,6 +86,9 @@ def busiest(
 def load_average(tree: Tree) -> float | None:
     """Return how many processes wanted to run over the last minute, on average."""
     first, _, _ = (tree.text("proc/loadavg") or "").partition(" ")
+    if not first and tree == Tree() and hasattr(os, "getloadavg"):
+        # Other systems than Linux keep the number, and show no file.
+        return os.getloadavg()[0]
     try:
         return float(first)
     except ValueError:

@@ -10,6 +10,7 @@ from statistics import fmean, median
 from harness.bench.measure.clocks import Block
 from harness.doors.doctor.finding import Finding, advise, fine
 from harness.doors.doctor.trial import Trial
+from harness.doors.doctor.wording import listed
 from harness.paper.units import three_digits
 
 _WORK = "convolution"
@@ -80,4 +81,9 @@ def _preloaded(environment: Mapping[str, str]) -> Finding:
             "Unset LD_PRELOAD where times shall be compared with those of others.",
         )
     besides = f"; LD_PRELOAD holds {', '.join(names)}" if names else ""
-    return fine("preloaded allocator", f"No other allocator replaces that of the system{besides}.")
+    found = f"No other allocator replaces that of the system{besides}"
+    tuned = sorted(name for name in environment if name == "GLIBC_TUNABLES" or name.startswith("MALLOC_"))
+    if tuned:
+        advice = f"Unset {listed(tuned)} where times shall be compared with those of others."
+        return advise("preloaded allocator", f"{found}, but the environment sets {listed(tuned)}.", advice)
+    return fine("preloaded allocator", f"{found}.")

@@ -7,10 +7,10 @@ import shutil
 from collections.abc import Callable
 
 from harness.bench.conditions.tree import Tree
+from harness.bench.measure.energycounters import POWERCAP, CounterError, Rapl
 from harness.doors.doctor.finding import Finding, advise, fine, missing
 
 _ENERGY = "energy of the CPU"
-_RAPL = "sys/class/powercap/intel-rapl:*/energy_uj"
 _EVENTS = "performance events"
 _PARANOID = "proc/sys/kernel/perf_event_paranoid"
 # From 3 on, a setting that some distributions add, only the administrator may count events.
@@ -30,23 +30,13 @@ def examine_counters(
 
 
 def _energy(tree: Tree) -> Finding:
-    domains = tree.paths(_RAPL)
-    if not domains:
-        return missing(
-            _ENERGY,
-            "This machine shows no RAPL counters, as is usual in a virtual machine.",
-            "Records of CPU cases hold this reason in the place of joules.",
-            _ENERGY,
-        )
-    readable = [domain for domain in domains if tree.number(domain) is not None]
-    if len(readable) == len(domains):
-        return fine(_ENERGY, "The RAPL counters can be read.", _ENERGY)
-    return missing(
-        _ENERGY,
-        "There are RAPL counters, but this user may not read them.",
-        f"Records lack the energy of the CPU: ask the administrator for `chmod a+r /{_RAPL}`.",
-        _ENERGY,
-    )
+    try:
+        counter = Rapl(tree.root / POWERCAP.relative_to("/"))
+    except CounterError as error:
+        reason = str(error)
+        lost = "Records of CPU cases hold this reason in the place of joules."
+        return missing(_ENERGY, f"{reason[0].upper()}{reason[1:]}.", lost, _ENERGY)
+    return fine(_ENERGY, f"The counter can be read: {counter.name}.", _ENERGY)
 
 
 def _performance(tree: Tree, administrator: bool) -> Finding:

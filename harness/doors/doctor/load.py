@@ -23,6 +23,8 @@ _WATCHED_SECONDS = 0.2
 _BUSY_SHARE = 0.25
 # Below this the tick of the kernel, one in a hundred, says nothing about 0.2 s.
 _VISIBLE_SHARE = 0.1
+# A CPU that is at work for half of the time is one that a measurement has to share or to avoid.
+_MUCH_SHARE = 0.5
 _STOLEN_SHARE = 0.01
 
 
@@ -58,7 +60,8 @@ def _now(ticks: Mapping[str, Ticks], working: Sequence[Process], cpus: frozenset
     first = sorted(busy, key=lambda cpu: -busy[cpu])[:4]
     shown = listed([f"CPU {cpu} is {percent(busy[cpu])} busy" for cpu in sorted(first)])
     more = f" ({len(busy)} of {len(known)} CPUs are at work)" if len(busy) > len(first) else ""
-    advice = "End what is not needed: it takes turns with what is measured."
+    much = max(busy.values()) > _MUCH_SHARE or sum(known.values()) > _BUSY_SHARE * len(known)
+    advice = "End what is not needed: it takes turns with what is measured." if much else None
     return advise("CPU use now", f"Just now {shown}{more}. {_users(ticks, working)}", advice)
 
 

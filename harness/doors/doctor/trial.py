@@ -10,12 +10,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from statistics import median
 
 from harness.bench.measure.clocks import Block
+from harness.bench.measure.processors import Processors
 from harness.bench.measure.workers import PINNED_ALLOCATOR
 from harness.paper.errors import SameopError
 
@@ -58,6 +59,13 @@ class Probe:
             env=dict(environment),
             text=True,
         )
+
+    def move(self, cpus: Collection[int]) -> None:
+        """Keep the process on some processors, as workers are kept; on none in particular without any."""
+        if cpus and hasattr(os, "sched_setaffinity"):
+            # A process that has ended says so when it is asked next.
+            with suppress(ProcessLookupError):
+                os.sched_setaffinity(self._process.pid, cpus)
 
     def take(self, work: str, calls: int, blocks: int) -> list[Block]:
         """Time blocks of calls of a work."""
@@ -103,7 +111,7 @@ def run_trial() -> Trial:
     }
     pinned = default | (PINNED_ALLOCATOR if sys.platform == "linux" else {})
     with _started([default] * DEFAULT_PROCESSES + [pinned] * PROCESSES) as probes:
-        return take_turns(probes[:DEFAULT_PROCESSES], probes[DEFAULT_PROCESSES:])
+        return take_turns(probes[:DEFAULT_PROCESSES], probes[DEFAULT_PROCESSES:], Processors().choose)
 
 
 @contextmanager
@@ -127,9 +135,15 @@ def _stop(probes: Sequence[Probe]) -> None:
 
 
 def take_turns(
-    default: Sequence[Probe], pinned: Sequence[Probe], now: Callable[[], float] = time.perf_counter
+    default: Sequence[Probe],
+    pinned: Sequence[Probe],
+    choose: Callable[[int], Collection[int]],
+    now: Callable[[], float] = time.perf_counter,
 ) -> Trial:
-    """Let the processes take turns, one working at a time, until the time is spent."""
+    """Let the processes take turns, one working at a time, until the time is spent.
+
+    choose: returns so many processors for the next turn.
+    """
     # All must have started before any is timed: a start disturbs.
     for probe in (*default, *pinned):
         probe.take(WORKS[0], 1, 1)
@@ -139,9 +153,11 @@ def take_turns(
     order = random.Random()  # noqa: S311  # an order, no secret
     start, turn = now(), 0
     while turn < _WARM_UP_TURNS + _FEWEST_TURNS or now() - start < _TRIAL_SECONDS:
+        cpus = choose(1)
         for index in order.sample(range(len(probes)), len(probes)):
             # The default allocator may be ten times slower, and only its medians are asked for.
             blocks = _BLOCKS_PER_TURN if index < len(pinned) else 2
+            probes[index].move(cpus)
             for work in WORKS:
                 taken = probes[index].take(work, calls[work], blocks)
                 found[index][work] += taken if turn >= _WARM_UP_TURNS else []
