@@ -202,7 +202,8 @@ def test_hot_clock_reads_long_kernels_too(gpu: Gpu) -> None:
     assert of(block)["launch_hidden"]
 
 
-def test_first_call_is_not_timed(gpu: Gpu) -> None:
+@pytest.mark.parametrize("host_seconds", [0.0, 2.0], ids=["slow on the device", "slow on the host too"])
+def test_first_call_is_not_timed(gpu: Gpu, host_seconds: float) -> None:
     """The first call of everything may compile: it is made before the clock starts, for every new call."""
     clock = hot_clock(gpu)
     for _ in range(2):
@@ -210,7 +211,7 @@ def test_first_call_is_not_timed(gpu: Gpu) -> None:
 
         def compiled(made: list[float] = made) -> None:
             made.append(gpu.now)
-            gpu.now += 0.0 if len(made) > 1 else 2.0
+            gpu.now += 0.0 if len(made) > 1 else host_seconds
             gpu.kernel(hot=HOT if len(made) > 1 else 1.0, cold=1.0)
 
         assert per_call(clock.time(compiled, 5)) == pytest.approx(HOT)
@@ -311,6 +312,31 @@ def test_a_host_that_is_kept_away_is_noticed_and_the_part_repeated(gpu: Gpu) -> 
     assert of(clock.time(gpu.kernel, 40))["repeats"] == 0
     gpu.pauses[gpu.launches + 20] = 4e-3
     assert between_events(gpu, lambda: call_often(gpu.kernel, 40)) > 4e-3
+
+
+def test_spin_follows_the_host(gpu: Gpu) -> None:
+    """A host that launches more slowly than it did gets a longer spin, and at once the right one."""
+    made: list[None] = []
+
+    def call() -> None:
+        made.append(None)
+        gpu.now += 5 * LAUNCH if len(made) > 2 else 0.0
+        gpu.kernel()
+
+    clock = hot_clock(gpu)
+    blocks = [clock.time(call, 40) for _ in range(2)]
+    assert [of(block)["launch_hidden"] for block in blocks] == [True, True]
+    assert [of(block)["repeats"] for block in blocks] == [1, 0]
+    assert [of(block)["parts"] for block in blocks] == [1, 1]
+
+
+def test_what_was_launched_before_is_not_timed(gpu: Gpu) -> None:
+    """A device that still works on something is waited for."""
+    launched = LaunchedCudaClock(gpu, host=HostClock(gpu))
+    for clock, seconds in ((hot_clock(gpu), HOT), (launched, LAUNCH + HOT + WAIT)):
+        clock.time(gpu.kernel, 3)
+        gpu.kernel(hot=1.0)
+        assert per_call(clock.time(gpu.kernel, 3)) == pytest.approx(seconds)
 
 
 def test_spin_follows_the_clock_of_the_device(gpu: Gpu) -> None:

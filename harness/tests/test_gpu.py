@@ -61,12 +61,13 @@ def nvml(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
 
 def test_state_is_what_nvml_says(nvml: types.ModuleType) -> None:
     """Clocks in MHz, power in watts, bits by name, processes without this one."""
+    vars(nvml)["nvmlDeviceGetPowerUsage"] = lambda handle: 123500
     state = watch(UUID).state()
     assert state == GpuState(
         sm_mhz=1755,
         memory_mhz=3201,
         celsius=41,
-        watts=pytest.approx(123.456),
+        watts=123.5,
         reasons=("gpu idle", "software power cap", "hardware thermal slowdown"),
         others=(11, 77),
         missing={},

@@ -150,7 +150,7 @@ class _CudaClock:
 
     def time(self, call: Call, calls: int) -> Block:
         """Time ``calls`` calls in a row, none of them the first."""
-        if self._warmed is not call:
+        if self._warmed != call:  # a method is a new object each time it is named, but an equal one
             self._warm(call)
             self._warmed = call
         if self._look is None:
