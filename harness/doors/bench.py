@@ -12,17 +12,28 @@ from typing import Any
 
 import pytest
 
-from harness.bench.case import DEVICES, PRESETS, Case, Plan, Selection, plan_cases
+from harness.bench.case import Case, Plan, Selection, plan_cases
 from harness.bench.catalog import Catalogue
 from harness.bench.claims import Claim
-from harness.bench.machine import device_missing, torch_notice, usable_cpus
+from harness.bench.machine import device_missing, torch_notice
+from harness.bench.measure.settings import Settings
 from harness.doors.measuring import BENCHMARK_NAME, MeasuringRun, open_measuring_run, write_benchmark_json
-from harness.doors.messages import claim_line, left_out_lines, record_line, resume_line, summary_lines
+from harness.doors.messages import (
+    account_line,
+    claim_line,
+    left_out_lines,
+    plan_line,
+    record_line,
+    resume_line,
+    summary_lines,
+)
+from harness.doors.options import read_selection, read_settings, require_the_machine
 from harness.doors.parameters import agreement_checks, cost_checks
 from harness.doors.progress import Progress
 from harness.doors.project import Project
+from harness.doors.proving import open_proofs
 from harness.doors.replay import ReplayTimer, RunFile
-from harness.paper.errors import SameopError
+from harness.paper.account import SessionAccount
 
 
 @dataclass
@@ -33,11 +44,12 @@ class Bench:
     project: Project
     catalogue: Catalogue
     selection: Selection
-    threads: int
+    settings: Settings
     measures: bool
     plan: Plan = field(default_factory=Plan)
     run: MeasuringRun | None = None
     page: str = ""
+    account: SessionAccount | None = None
     shows_progress: bool = False
     _progress: Progress | None = None
     _asked: list[str] = field(default_factory=list)
@@ -49,10 +61,11 @@ class Bench:
         Raises :class:`SameopError` for a bad option or page, and where nothing is left to measure.
         """
         option = config.option
-        selection, threads = _selection(option), _threads(option.bench_threads)
+        selection = read_selection(option)
+        settings = read_settings(option, selection.preset)
         if option.benchmark:
-            _require_the_machine(option)
-        bench = cls(config, project, project.load(), selection, threads, option.benchmark)
+            require_the_machine(option)
+        bench = cls(config, project, project.load(), selection, settings, option.benchmark)
         if bench.measures:
             bench.plan = plan_cases(bench.catalogue, selection)
         return bench
@@ -97,16 +110,20 @@ class Bench:
         asked = self.config.option.bench_run
         folder = Path(asked).absolute() if asked else None
         with open_measuring_run(
-            self.project, self.catalogue, self.plan, self.selection, folder, self.threads
+            self.project, self.catalogue, self.plan, self.selection, folder, self.settings
         ) as run:
             self.run = run
             self._attach_pytest_benchmark(run.folder)
             self._asked = [_name(item) for item in items if _kind(item) == "test_speed"]
-            self._start_progress(items)
+            run.asked = self._asked
+            claims = [claim for item in items if (claim := _claim(item)) and claim.name not in run.known]
+            self._start_progress(items, len(claims))
             try:
-                yield
+                with open_proofs(self.project.folders, claims, brief=self.settings.is_brief) as run.proofs:
+                    yield
             finally:
                 self.shows_progress = False
+                self.account = run.close_account()
                 self.page = run.write_page()
 
     def _attach_pytest_benchmark(self, folder: Path) -> None:
@@ -118,7 +135,7 @@ class Bench:
         if session.json is None:
             session.json = RunFile(folder / BENCHMARK_NAME)
 
-    def _start_progress(self, items: Sequence[pytest.Item]) -> None:
+    def _start_progress(self, items: Sequence[pytest.Item], claims: int) -> None:
         reporter = self.config.pluginmanager.getplugin("terminalreporter")
         if reporter is None or self.run is None:
             return
@@ -126,6 +143,8 @@ class Bench:
         reporter.showfspath = False
         # Said at once, so that a run that is killed can be resumed.
         reporter.write_line(f"run   {_shown(self.run.folder)}")
+        cases = len(set(self._asked) - self.run.known)
+        reporter.write_line(plan_line(cases, claims, self.settings.estimate_seconds(cases, claims)))
         self._progress = Progress(reporter, [_kind(item) for item in items])
         self.shows_progress = True
 
@@ -161,6 +180,7 @@ class Bench:
             *summary_lines(self.run.writer.run.records),
             *left_out_lines(self.plan.left_out),
             *filter(None, [torch_notice(), self._benchmark_json_line()]),
+            *([account_line(self.account)] if self.account else []),
             f"run   {_shown(self.run.folder)}",
             f"page  {self.page}",
             *filter(None, [self._resume_line()]),
@@ -200,9 +220,18 @@ class Bench:
 
 def _name(item: pytest.Item) -> str:
     """Return the name of the case or claim that an item is about."""
-    parameters = item.callspec.params if isinstance(item, pytest.Function) else {}
-    claim = parameters.get("sameop_claim")
-    return claim.name if isinstance(claim, Claim) else str(parameters.get("sameop_case", item.name))
+    claim = _claim(item)
+    return claim.name if claim else str(_parameters(item).get("sameop_case", item.name))
+
+
+def _claim(item: pytest.Item) -> Claim | None:
+    found = _parameters(item).get("sameop_claim")
+    return found if isinstance(found, Claim) else None
+
+
+def _parameters(item: pytest.Item) -> dict[str, Any]:
+    # Only an item that ranges over something has them.
+    return dict(item.callspec.params) if hasattr(item, "callspec") else {}
 
 
 def _kind(item: pytest.Item) -> str:
@@ -221,35 +250,3 @@ def _shown(folder: Path) -> str:
     """Write a path from where the user stands, if that is shorter."""
     relative = os.path.relpath(folder)
     return relative if len(relative) < len(str(folder)) else str(folder)
-
-
-def _require_the_machine(option: Any) -> None:
-    """Refuse the options that leave nothing to measure, or no quiet to measure in."""
-    if getattr(option, "numprocesses", None) or getattr(option, "tx", None):
-        raise SameopError("Measuring needs the machine to itself: leave -n out, or --benchmark.")
-    if getattr(option, "benchmark_skip", False):
-        raise SameopError("--benchmark-skip leaves out every case: leave it out, or --benchmark.")
-    if option.bench_run == "":
-        raise SameopError("--bench-run names no folder: give one, or leave the option out for a new one.")
-
-
-def _selection(option: Any) -> Selection:
-    if option.bench_preset not in PRESETS:
-        raise _unknown("--bench-preset", option.bench_preset, PRESETS)
-    if option.bench_device not in DEVICES:
-        raise _unknown("--bench-device", option.bench_device, DEVICES)
-    return Selection(option.bench_preset, option.bench_device, option.bench_operator, option.bench_network)
-
-
-def _unknown(option: str, asked: str, known: Sequence[str]) -> SameopError:
-    return SameopError(f"{option}={asked} is unknown: choose {', '.join(known[:-1])} or {known[-1]}.")
-
-
-def _threads(text: str) -> int:
-    most = usable_cpus()
-    if not text.isdecimal() or not 1 <= int(text) <= most:
-        raise SameopError(
-            f"--bench-threads={text} is no count of threads that fits the {most} CPUs here: "
-            f"give a whole number from 1 to {most}."
-        )
-    return int(text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,11 +15,16 @@ from harness.bench.case import Case, Plan, Selection
 from harness.bench.catalog import Catalogue, describe
 from harness.bench.claims import Claim
 from harness.bench.machine import commit_facts, machine_facts
+from harness.bench.measure.pace import Pace
 from harness.bench.measure.session import Session
+from harness.bench.measure.settings import Settings
 from harness.bench.measure.workers import Workers
 from harness.bench.proof.prover import prove
 from harness.doors.project import Project, load_renderer
-from harness.paper.errors import SameopError
+from harness.doors.proving import Proofs
+from harness.doors.startup import seconds_since_start
+from harness.paper.account import Account, SessionAccount
+from harness.paper.errors import RunRefusedError, SameopError
 from harness.paper.record import ClaimRecord, Record
 from harness.paper.store import Header, RunWriter, open_run
 
@@ -34,35 +39,80 @@ class MeasuringRun:
     """An open run folder with the processes that measure; finished cases are never measured again.
 
     cases: what it set out to measure, by id. known: the cases and claims that earlier sessions finished.
+    asked: the cases that this session shall measure. proofs: proves claims; closed before anything is timed.
     """
 
     writer: RunWriter
     session: Session
     cases: Mapping[str, Case]
     known: frozenset[str]
+    asked: Sequence[str] = ()
+    proofs: Proofs | None = None
+    _is_ready: bool = False
 
     @property
     def folder(self) -> Path:
         """The run folder."""
         return self.writer.folder
 
+    @property
+    def account(self) -> Account:
+        """Where the time of this session went so far."""
+        return self.session.account
+
     def measure(self, name: str) -> Record:
-        """Return the record of a case, measuring it unless the run already holds it."""
-        known = self.writer.finished.get(name)
-        if known is not None:
-            return known
-        record = self.session.measure(self.cases[name])
-        self.writer.append(record)
-        return record
+        """Return the record of a case; what the run does not hold yet is measured, group by group."""
+        if name not in self.writer.finished:
+            self._get_ready()
+            first, *ahead = self._groups_from(name)
+            for record in self.session.measure(first, [group[0] for group in ahead]):
+                with self.account.phase("writing"):
+                    self.writer.append(record)
+        return self.writer.finished[name]
+
+    def _groups_from(self, name: str) -> list[list[Case]]:
+        """Return what is still to be measured in groups of equal workloads, that of a case first."""
+        groups: dict[str, list[Case]] = {str(self.cases[name].id.group): []}
+        for other in (name, *(self.asked or self.cases)):
+            case = self.cases[other]
+            group = groups.setdefault(str(case.id.group), [])
+            if other not in self.writer.finished and case not in group:
+                group.append(case)
+        return [group for group in groups.values() if group]
+
+    def _get_ready(self) -> None:
+        """Once: let nobody prove any more, wait for the zygotes, and measure the speed limit."""
+        if self._is_ready:
+            return
+        self._is_ready = True
+        if self.proofs is not None:
+            self.proofs.close()
+        with self.account.phase("start-up"):
+            self.session.workers.start()
+        with self.account.phase("speed limit"):
+            for limit in self.session.find_limits(self.cases.values()):
+                self.writer.append(limit)
 
     def prove(self, claim: Claim) -> ClaimRecord:
         """Return the record of a claim, proving it unless the run already holds it; briefly if in haste."""
         for known in self.writer.run.claims:
             if known.name == claim.name:
                 return known
-        record = ClaimRecord(claim.name, prove(claim, brief=self.session.preset == "quick"))
-        self.writer.append(record)
+        with self.account.phase("proving"):
+            brief = self.session.settings.is_brief
+            result = self.proofs.of(claim) if self.proofs else prove(claim, brief=brief)
+        record = ClaimRecord(claim.name, result)
+        with self.account.phase("writing"):
+            self.writer.append(record)
         return record
+
+    def close_account(self) -> SessionAccount:
+        """Write where the time of this session went, and return it."""
+        account = self.account.so_far(len(set(self.writer.finished) - self.known))
+        # The disk may be full; then the account is printed all the same.
+        with contextlib.suppress(RunRefusedError):
+            self.writer.append(account)
+        return account
 
     def write_page(self) -> str:
         """Render the page and return one line that says where it is, or how to make it."""
@@ -89,30 +139,35 @@ def open_measuring_run(
     plan: Plan,
     selection: Selection,
     folder: Path | None,
-    threads: int,
+    settings: Settings,
     timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> Iterator[MeasuringRun]:
     """Open or resume a run folder and its workers.
 
     Raises :class:`SameopError` where the folder is refused, or cannot be made.
     """
-    header = _header(project, catalogue, plan, selection, threads)
+    header = _header(project, catalogue, plan, selection, settings)
+    zygotes, most = settings.processes[0], settings.threads
     with (
         open_run(folder or _new_folder(project, header), header) as writer,
-        Workers(project.folders, threads, timeout_seconds) as workers,
+        Workers(project.folders, most, timeout_seconds, settings.allocator, zygotes) as workers,
     ):
         known = frozenset([*writer.finished, *(claim.name for claim in writer.run.claims)])
         cases = {str(case.id): case for case in plan.cases}
-        yield MeasuringRun(writer, Session(workers, selection.preset, threads), cases, known)
+        account = Account(already=seconds_since_start())
+        pace = Pace(settings.total_seconds, settings.case_seconds, len(set(cases) - known))
+        yield MeasuringRun(writer, Session(workers, settings, pace, account), cases, known)
 
 
-def _header(project: Project, catalogue: Catalogue, plan: Plan, selection: Selection, threads: int) -> Header:
+def _header(
+    project: Project, catalogue: Catalogue, plan: Plan, selection: Selection, settings: Settings
+) -> Header:
     facts = machine_facts()
     return Header(
         identity={
             "machine": facts["identity"],
             "commit": commit_facts(project.root, catalogue.sources),
-            "options": {**asdict(selection), "threads": threads},
+            "options": {**asdict(selection), **settings.options()},
         },
         machine=facts,
         catalogue=describe(catalogue),

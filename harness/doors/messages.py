@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from harness.paper.account import SessionAccount
 from harness.paper.errors import Exit
 from harness.paper.record import Record
+from harness.paper.units import format_clock, format_seconds
 
 
 def claim_failure(result: Mapping[str, Any]) -> str:
@@ -88,6 +90,26 @@ def summary_lines(records: Iterable[Record]) -> list[str]:
     for record in records:
         groups.setdefault(str(record.case.group), []).append(record)
     return [line for members in groups.values() for line in _group_lines(members)]
+
+
+def plan_line(cases: int, claims: int, seconds: float) -> str:
+    """Tell what is to come and how long it will take."""
+    return (
+        f"plan  {_count(cases, 'case')} to measure and {_count(claims, 'claim')} to prove: "
+        f"about {format_clock(seconds)} minutes"
+    )
+
+
+def account_line(account: SessionAccount) -> str:
+    """Tell where the time of a session went."""
+    parts = [f"{phase} {format_seconds(seconds)}" for phase, seconds in account.phases.items() if seconds]
+    share = account.overhead_share
+    beside = "" if share is None else f"; {share:.0%} of it was not measuring"
+    return f"time  {format_clock(account.seconds)} minutes: {', '.join(parts)}{beside}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def left_out_of_claims(results: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.doors.options import add_options
 from harness.paper.errors import Exit, SameopError
 
 if TYPE_CHECKING:
@@ -29,36 +30,7 @@ _INTERRUPTION: pytest.StashKey[_Interruption] = pytest.StashKey()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ``--benchmark`` and the ``--bench-…`` options."""
-    group = parser.getgroup("sameop", "sameop: equivalence and cost of neural operators")
-    group.addoption(
-        "--benchmark", action="store_true", help="Prove the claims and measure the cases; write a run folder."
-    )
-    group.addoption(
-        "--bench-preset",
-        default="quick",
-        metavar="PRESET",
-        help="How much to measure: quick (the default) fits in 3 minutes on 2 cores; standard; full.",
-    )
-    group.addoption(
-        "--bench-device",
-        default="all",
-        metavar="DEVICE",
-        help="Where to measure: cpu, cuda, or all (the default), which skips what is absent.",
-    )
-    group.addoption(
-        "--bench-operator", default="*", metavar="GLOB", help="Which operators, such as 'dynamic_*'."
-    )
-    group.addoption(
-        "--bench-network",
-        default="",
-        metavar="NAME",
-        help="Measure the layers of a network, such as resnet18 or swin_t+involution, in place of workloads.",
-    )
-    group.addoption("--bench-run", metavar="DIR", help="The run folder; an existing run is resumed.")
-    group.addoption(
-        "--bench-threads", default="1", metavar="N", help="Threads of every case on the CPU; 1 by default."
-    )
-    group.addoption("--bench-builtin", action="store_true", help="Add sameop's own cases to the project's.")
+    add_options(parser.getgroup("sameop", "sameop: equivalence and cost of neural operators"))
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -26,10 +26,12 @@ _WORTH_PROCESSES = 4
 class Proofs:
     """The results of claims by name, proved while others are waited for.
 
-    folders: the case packages that the claims come from, which every process reads for itself.
+    folders: the case packages that the claims come from, which every process reads for itself. brief:
+    whether the smallest shape alone is looked at.
     """
 
-    def __init__(self, folders: Sequence[Path], claims: Sequence[Claim]) -> None:
+    def __init__(self, folders: Sequence[Path], claims: Sequence[Claim], *, brief: bool = False) -> None:
+        self._brief = brief
         self._claims = {claim.name: claim for claim in claims}
         self._pool: ProcessPoolExecutor | None = None
         self._results: dict[str, Future[dict[str, Any]]] = {}
@@ -45,7 +47,7 @@ class Proofs:
         others = multiprocessing.active_children()
         try:
             with _interrupts_held_back():
-                self._results = {name: pool.submit(_prove, name) for name in self._claims}
+                self._results = {name: pool.submit(_prove, name, self._brief) for name in self._claims}
                 self._processes = [own for own in multiprocessing.active_children() if own not in others]
         except KeyboardInterrupt:
             self.close()
@@ -55,7 +57,7 @@ class Proofs:
         """Return the result of a claim in the shape of ``sameop prove --json``."""
         if claim.name not in self._results:
             self._results[claim.name] = Future()
-            self._results[claim.name].set_result(prove(claim))
+            self._results[claim.name].set_result(prove(claim, brief=self._brief))
         try:
             return self._results[claim.name].result()
         except BrokenProcessPool:
@@ -69,6 +71,7 @@ class Proofs:
         if self._pool is None:
             return
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool = None
         for process in self._processes:
             process.terminate()
         for process in self._processes:
@@ -76,9 +79,9 @@ class Proofs:
 
 
 @contextlib.contextmanager
-def open_proofs(folders: Sequence[Path], claims: Sequence[Claim]) -> Iterator[Proofs]:
+def open_proofs(folders: Sequence[Path], claims: Sequence[Claim], *, brief: bool = False) -> Iterator[Proofs]:
     """Prove claims in the background until the context ends."""
-    proofs = Proofs(folders, claims)
+    proofs = Proofs(folders, claims, brief=brief)
     try:
         yield proofs
     finally:
@@ -107,6 +110,6 @@ def _read_pages(folders: Sequence[Path]) -> None:
         _CATALOGUE.append(load_catalogue(folders))
 
 
-def _prove(name: str) -> dict[str, Any]:
+def _prove(name: str, brief: bool) -> dict[str, Any]:
     with contextlib.redirect_stdout(sys.stderr):
-        return prove(_CATALOGUE[0].claims[name])
+        return prove(_CATALOGUE[0].claims[name], brief=brief)

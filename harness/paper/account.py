@@ -73,19 +73,20 @@ class SessionAccount:
 class Account:
     """Keeps the account of the session that runs; one thread may use it.
 
-    clock: seconds since some moment; now: the date and time.
+    clock: seconds since some moment; now: the date and time; already: seconds of starting up before it.
     """
 
     def __init__(
         self,
         clock: Callable[[], float] = time.perf_counter,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        already: float = 0.0,
     ) -> None:
         self._clock, self._now = clock, now
-        self._started, self._begun = now(), clock()
-        self._phases: dict[str, float] = {}
+        self._started, self._charged_until = now(), clock()
+        self._begun = self._charged_until - already
+        self._phases: dict[str, float] = {"start-up": already} if already else {}
         self._open: list[str] = []
-        self._charged_until = self._begun
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -99,6 +100,13 @@ class Account:
         finally:
             self._charge()
             self._open.pop()
+
+    def transfer(self, source: str, target: str, seconds: float) -> None:
+        """Charge seconds to another phase: to the one that another process spent them in."""
+        self._charge()
+        moved = min(seconds, self._phases.get(source, 0.0))
+        self._phases[source] = self._phases.get(source, 0.0) - moved
+        self._phases[target] = self._phases.get(target, 0.0) + moved
 
     def _charge(self) -> None:
         """Charge the time since the last change to the innermost open phase."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import shutil
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,14 +24,12 @@ CASE = CaseId("scale", "core", "reference", "tiny/one", "float32", "cpu", "forwa
 class Pretended:
     """A counter that counts 1000 instructions for a call, 70 for a turn of the loop and 333 for itself."""
 
-    def __init__(self, seconds: float = 0.0) -> None:
+    def __init__(self) -> None:
         self.asked: list[int] = []
-        self._seconds = seconds
 
     def count(self, call: Callable[[], object], calls: int) -> int:
         """Count as if the calls had been made."""
         self.asked.append(calls)
-        time.sleep(self._seconds)
         return 333 + 1070 * calls
 
 
@@ -62,11 +59,22 @@ def test_start_and_end_of_counting_are_not_counted() -> None:
     }
 
 
-def test_a_long_call_is_counted_once_and_twice() -> None:
-    """Where one call takes up the time, N is one, and every repeat is still made."""
-    counter = Pretended(seconds=0.01)
-    assert count(lambda: None, counter, seconds=0.001)["calls"] == 1
-    assert counter.asked == [1, 1, *(1, 2) * 3]
+@pytest.mark.parametrize(
+    ("seconds", "asked"),
+    [
+        (0.001, [1, 1, 2]),  # No second trial, one repeat.
+        (0.35, [1, 1, *(1, 2) * 3]),
+        (100.0, [1, 1, *(20, 40) * 3]),
+    ],
+)
+def test_how_often_is_counted_follows_from_the_time(
+    seconds: float, asked: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where one call takes up the time it is counted once and twice; where there is time, all is repeated."""
+    counter = Pretended()
+    monkeypatch.setattr(instructions, "_seconds_of", lambda action: action() and 0.03)
+    count(lambda: None, counter, seconds)
+    assert counter.asked == asked
 
 
 def test_spread_is_told() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import subprocess
 import sys
 import time
 import types
@@ -21,6 +22,7 @@ from harness.bench.measure import kernels, libraries
 from harness.bench.measure.kernels import Ran, sentinel, watch_kernels
 from harness.bench.measure.libraries import Kernel, calibrate, listening, read
 
+ROOT = Path(__file__).parents[2]
 ONEDNN = (
     "onednn_verbose,v1,primitive,exec,cpu,convolution,jit:avx512_core,forward_training,"
     "src:f32:a:blocked:aBcd16b::f0 wei:f32:a:blocked:ABcd16b16a::f0 bia:undef::undef::: "
@@ -307,6 +309,37 @@ def test_what_a_program_prints_goes_on_its_way(capfd: pytest.CaptureFixture[str]
 
     assert watch_kernels(call, "cpu").kernels == ()
     assert capfd.readouterr().out == f"{MKL}\nwritten below Python\n"
+
+
+_PROGRAM = f"""
+import os
+import torch
+from harness.bench.measure.kernels import watch_kernels
+
+number = torch.ones(2)
+
+def call():
+    print({MKL!r})
+    os.write(1, b"written below Python\\n")
+    return number + number
+
+print("before")
+ran = watch_kernels(call, "cpu")
+print("after", len(ran.kernels), ran.native)
+"""
+
+
+def test_a_process_of_its_own_prints_as_it_would(tmp_path: Path) -> None:
+    """Where Python prints to the descriptor that is read, its text still goes past the reader, in order."""
+    log = tmp_path / "log"
+    with log.open("wb") as stream:
+        subprocess.run([sys.executable, "-P", "-c", _PROGRAM], stdout=stream, cwd=ROOT, check=True)
+    assert log.read_text().splitlines() == [
+        "before",
+        MKL,
+        "written below Python",
+        "after 0 ('aten::add',)",
+    ]
 
 
 @pytest.mark.parametrize("error", [ValueError("wrong"), KeyboardInterrupt()], ids=["error", "interrupt"])

@@ -1,128 +1,116 @@
-"""Warming up and sampling, with clocks that tell what a test wants to hear."""
+"""From the blocks of several processes to one reading."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from itertools import chain, repeat
+from collections.abc import Sequence
 
 import pytest
 
-from harness.bench.measure.clocks import Block, Call, CpuClock
-from harness.bench.measure.latency import Budget, WarmUp, latency_reading, take_samples, warm_up
+from harness.bench.measure.clocks import Block
+from harness.bench.measure.latency import (
+    Mode,
+    ProcessSamples,
+    choose_clock,
+    estimate_latency,
+    latency_reading,
+)
+
+ONE = Mode("cpu", "hot", 1)
 
 
-class Told:
-    """A clock that returns the given seconds per call, and faults, one block after the other."""
-
-    name = "told"
-    launch = "included"
-
-    def __init__(self, seconds: Iterable[float], faults: Iterable[int] = repeat(0)) -> None:
-        self.seconds, self.faults = iter(seconds), iter(faults)
-        self.calls: list[int] = []
-
-    def time(self, call: Call, calls: int) -> Block:
-        """Return the next block."""
-        self.calls.append(calls)
-        return Block(calls, next(self.seconds) * calls, None, next(self.faults))
+def process(seconds: Sequence[float], wall: float = 1.0, **facts: float) -> ProcessSamples:
+    """Return a process with blocks of two calls, which take so long by the CPU clock, and so much more."""
+    known = {"others_seconds": 0.0, "faults": 0, "waits": 0, "preemptions": 0, **facts}
+    return ProcessSamples(
+        [Block(2, 2 * wall * value, 2 * value, **known) for value in seconds], (1,), 12, True
+    )
 
 
-@pytest.fixture
-def call() -> Callable[[], object]:
-    """Stand in for an operator."""
-    return lambda: None
+def test_value_is_the_median_of_the_processes() -> None:
+    """A process counts once, however many samples it has."""
+    processes = [process([1.0] * 3), process([2.0] * 500), process([1.2] * 7)]
+    reading = latency_reading(processes, ONE, "enough")
+    assert reading.value == 1.2
+    assert [found["median"] for found in reading.facts["processes"]] == [1.0, 2.0, 1.2]
 
 
-def test_warm_up_passes_a_slow_first_call(call: Call) -> None:
-    """One cold call, however slow, does not decide how long to warm up or how many calls a sample has."""
-    clock = Told(chain([2.0], repeat(1e-5)))
-    state = warm_up(call, clock, Budget(warm_up_seconds=0.01))
-    assert state.stable
-    assert state.calls == 10
-    take_samples(call, clock, Budget(sample_seconds=1e-3, fewest_samples=1), state)
-    assert clock.calls[-1] == 20  # 200 µs in calls of 10 µs
+def test_interval_comes_from_the_processes_alone() -> None:
+    """Samples that all agree within a process do not narrow the interval between processes."""
+    apart = latency_reading([process([1.0] * 500), process([1.1] * 500), process([1.2] * 500)], ONE, "")
+    together = latency_reading([process([0.5, 1.0, 1.5] * 50)] * 3, ONE, "")
+    assert apart.low is not None
+    assert apart.high is not None
+    assert apart.low < 1.0
+    assert apart.high > 1.2
+    assert (together.low, together.high) == (1.0, 1.0)
+    assert apart.facts["interval"] == "95 % Student's t over the logarithms of the medians of 3 processes"
 
 
-def test_warm_up_goes_on_while_times_fall(call: Call) -> None:
-    """Times that still change are not stable; the budget ends the warm-up and the state says so."""
-    state = warm_up(call, Told(0.1 * 0.8**step for step in range(1000)), Budget(warm_up_seconds=0.35))
-    assert not state.stable
-    assert state.seconds - 0.1 >= 0.35
-
-
-def test_warm_up_goes_on_while_pages_fault(call: Call) -> None:
-    """Equal times are not enough: calls that still fault pages are not warm."""
-    faults = chain(range(0, 2000, 100), repeat(0))
-    state = warm_up(call, Told(repeat(1e-3), faults), Budget(warm_up_seconds=1.0))
-    assert state.stable
-    assert state.calls > 20
-
-
-def test_warm_up_calls_at_least_three_times(call: Call) -> None:
-    """An operator that is slower than the budget is still called three times."""
-    assert warm_up(call, Told(repeat(9.0)), Budget(warm_up_seconds=0.1)).calls == 3
-
-
-def test_samples_are_at_least_the_fewest(call: Call) -> None:
-    """A slow operator gets the fewest samples, even beyond its budget."""
-    clock = Told(repeat(0.5))
-    warm = WarmUp(3, 1.5, True, [Block(1, 0.5)] * 3)
-    samples = take_samples(call, clock, Budget(sample_seconds=0.1, fewest_samples=11), warm)
-    assert len(samples) == 11
-    assert set(clock.calls) == {1}
-
-
-def test_samples_are_bounded(call: Call) -> None:
-    """However long the budget, a record holds at most a thousand samples."""
-    warm = WarmUp(3, 0.0, True, [Block(1, 1e-3)] * 3)
-    assert len(take_samples(call, Told(repeat(1e-3)), Budget(sample_seconds=1e9), warm)) == 1000
-
-
-def test_a_clock_that_reads_zero_ends(call: Call) -> None:
-    """A device whose events read zero is sampled a bounded number of times."""
-    warm = WarmUp(3, 0.0, True, [Block(1, 0.0)] * 3)
-    assert len(take_samples(call, Told(repeat(0.0)), Budget(), warm)) == 1000
-
-
-def blocks() -> Iterator[Block]:
-    """Yield eleven blocks of two calls, from 1 to 11 ms, with a fault in every second call."""
-    return (Block(2, 2e-3 * n, 1e-3 * n, 1) for n in range(1, 12))
-
-
-def test_reading_holds_raw_samples_and_order_statistics() -> None:
-    """The value is the median of the samples, which are kept per call and in their order."""
-    reading = latency_reading(list(blocks()), WarmUp(12, 0.1, True), CpuClock())
-    assert reading.samples == tuple(pytest.approx(1e-3 * n) for n in range(1, 12))
-    assert reading.value == reading.samples[5]
+def test_one_process_has_the_interval_of_its_samples() -> None:
+    """A single process gives an interval of another kind, and says so."""
+    reading = latency_reading([process([float(n) for n in range(1, 12)])], ONE, "")
+    assert reading.value == 6
     assert reading.low is not None
     assert reading.high is not None
-    assert reading.low < reading.samples[5] < reading.high
-    assert dict(reading.facts) == {
-        "low_quartile": pytest.approx(3.5e-3),
-        "high_quartile": pytest.approx(8.5e-3),
-        "clock": "perf_counter and thread_time",
-        "calls_per_sample": 2,
-        "cpu_seconds_per_call": pytest.approx(3e-3),
-        "faults_per_call": 0.5,
-        "warm_up_calls": 12,
-        "warm_up_stable": True,
-        "launch": "included",
-        "cache": "hot",
-    }
+    assert 1 < reading.low < 6 < reading.high < 11
+    assert reading.facts["interval"] == "95 % order statistics of the samples of one process"
 
 
-def test_unknown_clocks_are_unknown_and_not_zero() -> None:
-    """A clock without CPU time or faults leaves them out of the reading as unknown."""
-    facts = latency_reading([Block(1, 1e-3)], WarmUp(), Told([])).facts
-    assert facts["cpu_seconds_per_call"] is None
-    assert facts["faults_per_call"] is None
+def test_preempted_samples_do_not_move_the_value() -> None:
+    """Where one thread computes without waiting, its CPU clock tells, and the wall stands beside it."""
+    reading = latency_reading([process([1.0] * 5, wall=1.9, preemptions=3)] * 2, ONE, "")
+    assert reading.value == 1.0
+    assert reading.facts["clock"] == "thread CPU time"
+    assert reading.facts["wall_seconds_per_call"] == pytest.approx(1.9)
+    assert reading.facts["preempted_share"] == 1.0
 
 
-def test_cpu_clock_times_exactly_the_calls() -> None:
-    """The clock makes the calls it was asked for, and both of its times are theirs."""
-    made: list[int] = []
-    block = CpuClock().time(lambda: made.append(1), 7)
-    assert len(made) == block.calls == 7
-    assert block.seconds > 0
-    assert block.cpu_seconds is not None
-    assert block.faults is not None
+@pytest.mark.parametrize(
+    ("device", "threads", "facts", "clock"),
+    [
+        ("cpu", 1, {}, "thread CPU time"),
+        ("cpu", 2, {}, "wall"),
+        ("cpu", 1, {"waits": 1}, "wall"),
+        ("cpu", 1, {"others_seconds": 0.5}, "wall"),
+        ("cpu", 1, {"waits": None}, "wall"),
+        ("cuda", 1, {}, "CUDA events"),
+    ],
+)
+def test_clock_fits_the_program(device: str, threads: int, facts: dict[str, float], clock: str) -> None:
+    """A program that sleeps, waits, or lets others work is told by the wall: no work is hidden."""
+    assert choose_clock([process([1.0] * 5, **facts)], device, threads) == clock
+
+
+def test_modes_of_processes_are_told() -> None:
+    """Processes that fall into groups are no spread: the reading names the groups."""
+    reading = latency_reading([process([0.64] * 9), process([2.3] * 9), process([0.65] * 9)], ONE, "")
+    assert reading.facts["modes"] == [
+        {"median": pytest.approx(0.645), "processes": 2},
+        {"median": 2.3, "processes": 1},
+    ]
+    assert latency_reading([process([0.64] * 9), process([0.65] * 9)], ONE, "").facts["modes"] is None
+
+
+def test_faults_count_per_call() -> None:
+    """Page faults are those of one call, not of a block."""
+    assert latency_reading([process([1.0] * 4, faults=6)], ONE, "").facts["faults_per_call"] == 3
+
+
+def test_unknown_is_unknown_and_not_zero() -> None:
+    """What a clock cannot tell is left out of the reading as unknown."""
+    reading = latency_reading([ProcessSamples([Block(1, 1e-3)])], Mode("cuda", "hot", 1, "excluded"), "")
+    for name in ("cpu_seconds_per_call", "faults_per_call", "waits_per_call", "preempted_share"):
+        assert reading.facts[name] is None
+
+
+def test_samples_are_bounded() -> None:
+    """However many samples were taken a record holds few, thinned out evenly; the median counts them all."""
+    reading = latency_reading([process([1.0] * 5000 + [2.0] * 5001)] * 3, ONE, "")
+    assert len(reading.samples) == 600
+    assert reading.samples.count(1.0) == pytest.approx(300, abs=3)
+    assert reading.value == 2.0
+
+
+def test_estimate_of_one_process_is_endlessly_wide() -> None:
+    """One process never ends the sampling by being precise."""
+    assert estimate_latency([process([1.0] * 100)], "wall").half_width == float("inf")

@@ -51,7 +51,7 @@ def test_facts_beside_the_peak(subject: Subject) -> None:
     """Beside the peak stand the output's size, the least that must be moved, and the share of scratch."""
     facts = dict(read_memory(subject, lambda: torch.empty(48)).facts)
     assert facts == {
-        "means": "peak above the inputs, output included",
+        "means": "peak of tensors and scratch above the inputs, output included",
         "output_bytes": 96,
         "minimal_bytes": 4 * (24 + 6 + 24),
         "scratch_share": 0.5,

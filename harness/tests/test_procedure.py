@@ -1,4 +1,4 @@
-"""The order of events of one measurement, told by a fake clock."""
+"""The order of events in one process, told by a fake clock."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from dataclasses import dataclass, field
 import pytest
 
 from harness.bench.measure.clocks import Block, Call
-from harness.bench.measure.latency import Budget
-from harness.bench.measure.procedure import Meter, Outcome, first_line, measure
+from harness.bench.measure.procedure import Ended, Meter, Procedure, first_line
+from harness.bench.measure.vouching import Vouched
 from harness.paper.record import Agreement, Reading, Status
 from harness.paper.units import Unit
 
-GREEN = Agreement(True, "L0", None, {"checks": ["fine"]})
-RED = Agreement(False, "L0", "output[0] is 2, the reference has 1", {"checks": ["off"]})
+GREEN = Vouched(Status.MEASURED, Agreement(True, "L0", None, {"checks": ["fine"]}))
+RED = Vouched(Status.DISAGREED, Agreement(False, "L0", "off"), "It disagrees.")
 
 
 @dataclass
 class Bench:
     """A measurement whose every step leaves a word in ``events``."""
 
-    verdicts: Iterator[Agreement]
+    verdicts: Iterator[Vouched]
     events: list[str] = field(default_factory=list)
-    meters: dict[str, Meter] = field(default_factory=dict)
     name: str = "fake"
     launch: str = "included"
+    cache: str = "hot"
 
-    def judge(self) -> Agreement:
+    def vouch(self) -> Vouched:
         """Give the next verdict."""
         self.events.append("agree")
         return next(self.verdicts)
@@ -39,13 +39,18 @@ class Bench:
 
     def time(self, call: Call, calls: int) -> Block:
         """Pretend that a call takes a tenth of a millisecond."""
-        call()
         self.events.append(f"time {calls}")
-        return Block(calls, calls * 1e-4, calls * 1e-4, 0)
+        return Block(calls, calls * 1e-4, calls * 1e-4, faults=0)
 
-    def run(self) -> Outcome:
-        """Measure with a budget of two samples."""
-        return measure(self.judge, self.prepare, self, self.meters, Budget(0.01, 1e-4, 2))
+    def procedure(self) -> Procedure:
+        """Make the procedure."""
+        return Procedure(self.prepare, self.vouch, {"hot": lambda: self, "cold": lambda: self})
+
+
+@pytest.fixture
+def bench() -> Bench:
+    """Agree whenever asked."""
+    return Bench(iter([GREEN] * 9))
 
 
 def noting(bench: Bench, name: str) -> Meter:
@@ -58,64 +63,77 @@ def noting(bench: Bench, name: str) -> Meter:
     return Meter(Unit.BYTES, read)
 
 
-def test_order_of_events() -> None:
-    """Agree, warm up, sample, agree again, then the other meters: in this order and nothing between."""
-    bench = Bench(iter([GREEN, GREEN]))
-    bench.meters = {"memory": noting(bench, "memory"), "energy": noting(bench, "energy")}
-    outcome = bench.run()
-    warm_up = ["call", "time 1"] * 10
-    samples = ["call", "time 2"] * 2
-    assert bench.events == ["agree", "prepare", *warm_up, *samples, "agree", "memory", "energy"]
-    assert outcome.status == Status.MEASURED
-    assert list(outcome.readings) == ["latency", "memory", "energy"]
-    assert outcome.readings["latency"].samples == pytest.approx((1e-4, 1e-4))
+def test_order_of_events(bench: Bench) -> None:
+    """First call, agreement, warm-up, turns, agreement, what ran, meters: in this order, nothing between."""
+    procedure = bench.procedure()
+    begun = procedure.begin(0.01)
+    assert bench.events == ["prepare", "call", "agree", *["time 1"] * 10]
+    assert begun.calls == 2
+    bench.events.clear()
+    blocks = procedure.turn("hot", begun.calls, rewarm=True)
+    assert bench.events == ["call", *["time 2"] * 50]
+    assert len(blocks) == 50
+    bench.events.clear()
+
+    def watch(call: Call) -> tuple[dict[str, str], None]:
+        bench.events.append("watch")
+        return {"ran": "it"}, None
+
+    ended = procedure.end({"memory": noting(bench, "memory"), "energy": noting(bench, "energy")}, watch)
+    assert bench.events == ["agree", "watch", "memory", "energy"]
+    assert list(ended.readings) == ["memory", "energy"]
+    assert ended.facts == {"ran": "it"}
 
 
 def test_red_before_timing_is_never_timed() -> None:
-    """What disagrees before timing is neither prepared, nor warmed up, nor timed, nor metered."""
+    """What disagrees before timing is neither warmed up nor timed."""
     bench = Bench(iter([RED]))
-    bench.meters = {"memory": noting(bench, "memory")}
-    outcome = bench.run()
-    assert bench.events == ["agree"]
-    assert outcome.status == Status.DISAGREED
-    assert outcome.reason == (
-        "It disagrees with the reference before timing: output[0] is 2, the reference has 1"
-    )
-    assert outcome.agreement.evidence == {"checks": ["off"], "when": "before timing"}
+    begun = bench.procedure().begin(0.01)
+    assert bench.events == ["prepare", "call", "agree"]
+    assert begun.vouched is RED
 
 
-def test_red_after_timing_has_no_number() -> None:
-    """What disagrees after timing keeps neither its samples nor any other reading, and is not metered."""
+def test_red_after_timing_is_not_metered() -> None:
+    """What disagrees after timing has no reading."""
     bench = Bench(iter([GREEN, RED]))
-    bench.meters = {"memory": noting(bench, "memory")}
-    outcome = bench.run()
+    procedure = bench.procedure()
+    procedure.begin(0.01)
+    procedure.turn("hot", 1, rewarm=False)
+    ended = procedure.end({"memory": noting(bench, "memory")})
     assert bench.events[-1] == "agree"
-    assert outcome.status == Status.DISAGREED
-    assert outcome.reason == (
-        "It disagrees with the reference after timing: output[0] is 2, the reference has 1"
-    )
-    withheld = "withheld, because the implementation disagrees with its reference after timing"
-    assert outcome.readings == {
-        "latency": Reading.missing(Unit.SECONDS_PER_CALL, withheld),
-        "memory": Reading.missing(Unit.BYTES, withheld),
-    }
+    assert ended == Ended(RED)
 
 
-def test_evidence_of_both_agreements_is_kept() -> None:
-    """A number stands between two agreements, and the record shows both."""
-    outcome = Bench(iter([GREEN, GREEN])).run()
-    assert outcome.agreement.evidence == {"before": GREEN.evidence, "after": GREEN.evidence}
+def test_what_ran_may_object(bench: Bench) -> None:
+    """Where another program ran than the one that was judged there is no reading; the facts say what ran."""
+    procedure = bench.procedure()
+    procedure.begin(0.01)
+    ended = procedure.end({"memory": noting(bench, "memory")}, lambda call: ({"ran": "eager"}, RED))
+    assert ended == Ended(RED, facts={"ran": "eager"})
+    assert "memory" not in bench.events
 
 
-def test_failing_meter_costs_its_own_reading_alone() -> None:
-    """A meter that raises is a reason in place of its value; the latency stays."""
+def test_known_block_length_is_kept(bench: Bench) -> None:
+    """Later processes time blocks of as many calls as the first one did."""
+    assert bench.procedure().begin(0.01, calls=7).calls == 7
+
+
+def test_cold_blocks_are_single_calls(bench: Bench) -> None:
+    """On cold caches every block is one call, for the second of two finds them warm."""
+    procedure = bench.procedure()
+    procedure.begin(0.01)
+    assert {block.calls for block in procedure.turn("cold", 5, rewarm=False)} == {1}
+
+
+def test_failing_meter_costs_its_own_reading_alone(bench: Bench) -> None:
+    """A meter that raises is a reason in place of its value."""
 
     def read(call: Call) -> Reading:
         raise RuntimeError("no counter\nand a second line")
 
-    bench = Bench(iter([GREEN, GREEN]), meters={"energy": Meter(Unit.JOULES_PER_CALL, read)})
-    readings = bench.run().readings
-    assert readings["latency"].value is not None
+    procedure = bench.procedure()
+    procedure.begin(0.01)
+    readings = procedure.end({"energy": Meter(Unit.JOULES_PER_CALL, read)}).readings
     assert readings["energy"] == Reading.missing(
         Unit.JOULES_PER_CALL, "the meter raised RuntimeError: no counter"
     )

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harness.bench.case import Case, Selection, plan_cases
 from harness.bench.catalog import Catalogue, load_catalogue
+from harness.bench.measure.pace import Pace
 from harness.bench.measure.session import Session
+from harness.bench.measure.settings import Settings
 from harness.bench.measure.workers import Workers
 from harness.paper.record import Record, Status
 from harness.tests.projects import implementation, make_project
@@ -52,7 +55,7 @@ STATUSES = {
     "endless": Status.TIMED_OUT,
     "leaves": Status.FAILED,
     "raises": Status.FAILED,
-    "greedy": Status.FAILED,
+    "greedy": Status.OUT_OF_MEMORY,
     "undefined": Status.DISAGREED,
     "reads": Status.FAILED,
     "prints": Status.MEASURED,
@@ -75,12 +78,18 @@ def workers(catalogue: Catalogue) -> Iterator[Workers]:
         yield workers
 
 
+def hasty(workers: Workers, cases: int) -> Session:
+    """Return a session that takes few and short samples."""
+    settings = replace(Settings.of("quick"), processes=(2, 2), warm_up_seconds=0.01, sample_seconds=0.01)
+    return Session(workers, settings, Pace(None, 1.0, cases))
+
+
 @pytest.fixture(scope="module")
 def measured(catalogue: Catalogue, workers: Workers) -> dict[str, Record]:
     """Measure every case in one session, in the order of the page."""
-    session = Session(workers, "quick", 1)
     cases = plan_cases(catalogue, Selection(device="cpu")).cases
-    return {case.implementation.name: session.measure(case) for case in cases}
+    records = hasty(workers, len(cases)).measure(cases)
+    return {record.case.implementation: record for record in records}
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -138,9 +147,8 @@ def test_a_broken_reference_costs_its_group(tmp_path: Path) -> None:
     project.page.write_text(broken, encoding="utf-8")
     catalogue = load_catalogue([project.page.parent])
     with Workers([project.page.parent], 1, TIMEOUT_SECONDS) as workers:
-        session = Session(workers, "quick", 1)
         cases: list[Case] = plan_cases(catalogue, Selection(device="cpu")).cases
-        found = [session.measure(case) for case in cases]
+        found = hasty(workers, len(cases)).measure(cases)
     assert [record.status for record in found] == [Status.FAILED, Status.FAILED]
     assert found[1].reason == (
         "Its reference could not be evaluated. It raised ValueError at scale.py:11: nothing here"

@@ -63,23 +63,48 @@ def zero_without_gradients(x: Tensor, weight: Tensor) -> Tensor:
 def test_an_honest_call_agrees(scope: Scope, function: Function, direction: str) -> None:
     """What a right implementation returns as it is timed agrees, in both directions."""
     judge = prepare(scope, DIMS, "float32", "cpu")
-    results, misdeed = subject(scope, function, direction).timed_call().rehearse()
-    found = judge.judge_call(results, "float32")
-    assert (misdeed, found.agrees, found.reason) == (None, True, None)
+    rehearsal = subject(scope, function, direction).timed_call().rehearse()
+    found = judge.judge_call(rehearsal.results, "float32")
+    assert (rehearsal.misdeed, rehearsal.difference, found.agrees, found.reason) == (None, 0, True, None)
 
 
 def test_a_result_kept_by_version_is_seen(mixing_judge: Judge) -> None:
     """Values that change beneath the version counter tell a kept result from a computed one."""
-    results, _ = subject(polynomial(), kept_by_version()).timed_call().rehearse()
-    found = mixing_judge.judge_call(results, "float32")
+    rehearsal = subject(polynomial(), kept_by_version()).timed_call().rehearse()
+    found = mixing_judge.judge_call(rehearsal.results, "float32")
     assert not found.agrees
     assert str(found.reason).startswith("called as it is timed, output[")
 
 
 def test_one_buffer_for_all_results_is_a_misdeed() -> None:
     """A result must outlive the next call."""
-    _, misdeed = subject(polynomial(), into_one_buffer()).timed_call().rehearse()
-    assert misdeed == "two calls return the same memory, and the second overwrites the first"
+    rehearsal = subject(polynomial(), into_one_buffer()).timed_call().rehearse()
+    assert rehearsal.misdeed == "two calls return the same memory, and the second overwrites the first"
+
+
+def test_two_calls_that_differ_are_measured() -> None:
+    """A program that is random says by how much, and its bits are never twice the same."""
+
+    def noisy(x: Tensor, weight: Tensor) -> Tensor:
+        return mixing(x, weight) + torch.rand(())
+
+    call = subject(polynomial(), noisy).timed_call()
+    first, second = call.rehearse(), call.rehearse()
+    assert 0 < first.difference < 1
+    assert first.bits != second.bits
+
+
+def test_bits_tell_of_other_inputs_too(mixing_judge: Judge) -> None:
+    """A program that is right on the timed inputs alone has other bits than a right one."""
+    honest = subject(polynomial(), mixing)
+    wanted = honest.inputs()["x"]
+
+    def knows_its_inputs(x: Tensor, weight: Tensor) -> Tensor:
+        return mixing(x, weight) if torch.equal(x, wanted) else torch.zeros_like(x)
+
+    cheating = subject(polynomial(), knows_its_inputs).timed_call().rehearse()
+    assert mixing_judge.judge_call(cheating.results, "float32").agrees
+    assert cheating.bits != honest.timed_call().rehearse().bits
 
 
 def test_another_path_without_gradients_disagrees(mixing_judge: Judge) -> None:

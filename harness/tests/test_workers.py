@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.bench.measure.lastwords import LastWords
-from harness.bench.measure.worker import Job
+from harness.bench.measure.jobs import Job
 from harness.bench.measure.workers import Workers
 from harness.paper.errors import SameopError
 from harness.paper.record import CaseId, Status
@@ -23,7 +23,8 @@ linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def job(workers: Workers, task: str, implementation: str = "reference") -> Job:
     """Return a job about the operator ``scale``."""
     case = CaseId("scale", "core", implementation, "tiny/one", "float32", "cpu", "forward")
-    return Job(task, case, str(workers.scratch / "a.expected"), 1, 0.01, 0.01, "")
+    options = {"warm_up_seconds": 0.01} if task == "begin" else {}
+    return Job(task, case, str(workers.expectation("a")), options=options)
 
 
 def descendants(parent: int) -> set[int]:
@@ -62,7 +63,7 @@ def test_zygote_is_clean_and_leaves_nothing(tmp_path: Path) -> None:
         (zygote,) = (process for process in zygotes if "zygote" in _command(process))
         assert len(list(Path(f"/proc/{zygote}/task").iterdir())) == 1
         first = workers.run(job(workers, "expect"))
-        second = workers.run(job(workers, "measure"))
+        second = workers.run(job(workers, "begin"))
         assert (first["status"], second["status"]) == (Status.MEASURED, Status.MEASURED)
         assert descendants(os.getpid()) == zygotes, "a worker outlived its job, or the zygote was replaced"
         scratch = workers.scratch
@@ -116,7 +117,7 @@ def test_page_with_threads_is_served_by_fresh_processes(tmp_path: Path) -> None:
         )
     with Workers([project.page.parent], 1, 30.0) as workers:
         assert workers.run(job(workers, "expect"))["status"] == Status.MEASURED
-        told = (workers.scratch / "workers.log").read_text(encoding="utf-8")
+        told = (workers.scratch / "workers-0.log").read_text(encoding="utf-8")
     loaded = [line for line in told.splitlines() if line.startswith("loaded in")]
     assert len(set(loaded)) == 2, "the zygote, and one process for the job"
 

@@ -114,12 +114,11 @@ class _Usage(NamedTuple):
 
     def since(self, before: _Usage) -> _Usage:
         return _Usage(
-            *(
-                now - then if now is not None and then is not None else None
-                for now, then in zip(self[:3], before[:3], strict=True)
-            ),
+            _less(self.faults, before.faults),
+            _less(self.waits, before.waits),
+            _less(self.preemptions, before.preemptions),
             # Two clocks that are read one after the other may differ by the time of the reading.
-            others_seconds=max(0.0, self.others_seconds - before.others_seconds),
+            max(0.0, self.others_seconds - before.others_seconds),
         )
 
     def block(self, calls: int, wall_seconds: float, cpu_seconds: float) -> Block:
@@ -132,6 +131,10 @@ class _Usage(NamedTuple):
             self.waits,
             self.preemptions,
         )
+
+
+def _less(now: int | None, before: int | None) -> int | None:
+    return None if now is None or before is None else now - before
 
 
 class CudaClock:
@@ -156,6 +159,8 @@ class CudaClock:
         return Block(calls, self._start.elapsed_time(self._end) * 1e-3)
 
 
-def clock_for(device: str) -> Clock:
-    """Return the clock of a device."""
-    return CudaClock() if device == "cuda" else CpuClock()
+def clocks_for(device: str) -> Mapping[str, Callable[[], Clock]]:
+    """Return how to make the clocks of a device, by the state of the caches."""
+    if device == "cuda":
+        return {"hot": CudaClock}
+    return {"hot": CpuClock, "cold": ColdCpuClock}

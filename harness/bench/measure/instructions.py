@@ -37,6 +37,7 @@ from harness.bench.measure.workers import PINNED_ALLOCATOR
 from harness.paper.record import CaseId, Reading
 from harness.paper.units import Unit
 
+# At most; a call that takes seconds under valgrind is counted once and twice, and no more.
 REPEATS = 3
 # Specialising bytecode, primitive caches and buffers settle within these calls.
 _WARM_UP_CALLS = 30
@@ -265,20 +266,30 @@ class Counter(Protocol):
 
 
 def count(call: Callable[[], object], counter: Counter, seconds: float) -> dict[str, Any]:
-    """Count N and 2N calls, several times; their difference knows neither start-up nor the loop's own."""
+    """Count N and 2N calls, several times; their difference knows neither start-up nor the loop's own.
+
+    seconds: about how long counting may take; N and the repeats are chosen for it, at least one of each.
+    """
     gc.collect()
     gc.disable()
     try:
-        # Valgrind translates code when it first runs: the first call says nothing of the speed of the next.
-        counter.count(call, 1)
-        started = time.perf_counter()
-        counter.count(call, 1)
-        each = time.perf_counter() - started
-        calls = max(1, min(_MOST_CALLS, int(seconds / (3 * REPEATS * max(each, 1e-9)))))
-        counts = [(counter.count(call, calls), counter.count(call, 2 * calls)) for _ in range(REPEATS)]
+        each = _seconds_of(lambda: counter.count(call, 1))
+        if each < seconds / 10:
+            # Valgrind translates code when it first runs, so the first call is no measure of the next.
+            each = _seconds_of(lambda: counter.count(call, 1))
+        rounds = seconds / (3 * max(each, 1e-9))
+        repeats = max(1, min(REPEATS, int(rounds)))
+        calls = max(1, min(_MOST_CALLS, int(rounds / repeats)))
+        counts = [(counter.count(call, calls), counter.count(call, 2 * calls)) for _ in range(repeats)]
     finally:
         gc.enable()
     return {"calls": calls, "counts": counts}
+
+
+def _seconds_of(action: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
 
 
 if __name__ == "__main__":

@@ -1,108 +1,167 @@
-"""Latency: warm up until times are stable, then take samples for a fixed time."""
+"""Latency: from the blocks of several processes to one reading."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
+from typing import Any
 
-from harness.bench.measure.clocks import Block, Call, Clock
+import numpy as np
+
+from harness.bench.measure.clocks import Block
 from harness.paper.record import Reading
-from harness.paper.stats import summarise
+from harness.paper.stats import Estimate, estimate, find_modes, summarise
 from harness.paper.units import Unit
 
-# Clock reads cost some 50 ns each: in a block of 200 µs they are far below a thousandth.
-_SHORTEST_BLOCK = 200e-6
-_MAX_SAMPLES = 1000
-# Times count as stable when the last two halves of a window agree to this share.
-_STABLE_WITHIN = 0.05
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How long to warm up at most and to sample, in seconds, and the fewest samples."""
-
-    warm_up_seconds: float = 0.5
-    sample_seconds: float = 0.5
-    fewest_samples: int = 11
+# A record holds so many samples at most; what is beyond is thinned out evenly, process by process.
+_MOST_SAMPLES = 600
+# So much CPU time of other threads is bookkeeping of the interpreter.
+_OTHERS_SHARE = 0.02
+WALL, CPU, EVENTS = "wall", "thread CPU time", "CUDA events"
 
 
 @dataclass
-class WarmUp:
-    """What warming up found: calls made, seconds spent, whether times became stable."""
+class ProcessSamples:
+    """What one process measured; launch and cache name the mode, as its clock does."""
 
-    calls: int = 0
-    seconds: float = 0.0
-    stable: bool = False
     blocks: list[Block] = field(default_factory=list)
+    cpus: tuple[int, ...] = ()
+    warm_up_calls: int = 0
+    warm_up_stable: bool = True
+
+    @property
+    def seconds(self) -> float:
+        """The time that was sampled."""
+        return sum(block.seconds for block in self.blocks)
+
+    def per_call(self, clock: str) -> list[float]:
+        """Return the seconds per call of every block by a clock."""
+        if clock == CPU:
+            return [(block.cpu_seconds or 0.0) / block.calls for block in self.blocks]
+        return [block.seconds / block.calls for block in self.blocks]
 
 
-def warm_up(call: Call, clock: Clock, budget: Budget) -> WarmUp:
-    """Call until times and page faults per call stop changing, or the budget is spent.
+def choose_clock(processes: Sequence[ProcessSamples], device: str, threads: int) -> str:
+    """Choose the clock that tells how long a call takes on a processor that nobody else uses.
 
-    The first call says nothing and is not counted: it pays for caches, autotuning and compilation.
+    What one thread computes without ever waiting takes its own CPU time, and this clock stands still while
+    the kernel runs something else. A program that sleeps, waits for locks or lets other threads work is
+    told by the wall alone.
     """
-    state = WarmUp()
-    while not state.stable and (_spent(state) < budget.warm_up_seconds or state.calls < 3):
-        block = clock.time(call, 1)
-        state.calls += 1
-        state.seconds += block.seconds
-        state.blocks.append(block)
-        state.stable = _is_stable(state.blocks)
-    return state
+    if device != "cpu":
+        return EVENTS
+    if threads != 1 or time.get_clock_info("thread_time").resolution > 1e-6:
+        return WALL
+    blocks = [block for process in processes for block in process.blocks]
+    if any(block.cpu_seconds is None or block.waits is None for block in blocks):
+        return WALL
+    waits = median(block.waits or 0 for block in blocks)
+    seconds = sum(block.cpu_seconds or 0.0 for block in blocks)
+    others = sum(block.others_seconds or 0.0 for block in blocks)
+    return WALL if waits or others > _OTHERS_SHARE * seconds else CPU
 
 
-def _spent(state: WarmUp) -> float:
-    """Seconds after the first call, which may compile for longer than any budget."""
-    return state.seconds - (state.blocks[0].seconds if state.blocks else 0.0)
+def estimate_latency(processes: Sequence[ProcessSamples], clock: str) -> Estimate:
+    """Estimate the seconds per call from the median of every process."""
+    return estimate([median(process.per_call(clock)) for process in processes])
 
 
-def _is_stable(blocks: list[Block]) -> bool:
-    if len(blocks) < 10:
-        return False
-    earlier, later = blocks[-10:-5], blocks[-5:]
-    first, second = (median(block.seconds for block in part) for part in (earlier, later))
-    faults = [sum(block.faults or 0 for block in part) for part in (earlier, later)]
-    return abs(first - second) <= _STABLE_WITHIN * first and faults[1] <= faults[0] * 1.1 + 5
+@dataclass(frozen=True)
+class Mode:
+    """Under which conditions a latency was taken."""
+
+    device: str
+    cache: str
+    threads: int
+    launch: str = "included"
 
 
-def take_samples(call: Call, clock: Clock, budget: Budget, warm: WarmUp) -> list[Block]:
-    """Time blocks of equally many calls until the budget is spent."""
-    per_call = median(block.seconds for block in warm.blocks[-5:])
-    calls = max(1, round(_SHORTEST_BLOCK / max(per_call, 1e-9)))
-    samples: list[Block] = []
-    spent = 0.0
-    while len(samples) < _MAX_SAMPLES and (
-        spent < budget.sample_seconds or len(samples) < budget.fewest_samples
-    ):
-        block = clock.time(call, calls)
-        samples.append(block)
-        spent += block.seconds
-    return samples
-
-
-def latency_reading(samples: list[Block], warm: WarmUp, clock: Clock) -> Reading:
-    """Turn the blocks into a reading in seconds per call."""
-    per_call = [block.seconds / block.calls for block in samples]
-    summary = summarise(per_call)
-    cpu = [block.cpu_seconds / block.calls for block in samples if block.cpu_seconds is not None]
-    faults = [block.faults for block in samples if block.faults is not None]
-    calls = sum(block.calls for block in samples)
+def latency_reading(processes: Sequence[ProcessSamples], mode: Mode, stopped: str) -> Reading:
+    """Make the reading of a case from its processes, each of which has at least one block."""
+    clock = choose_clock(processes, mode.device, mode.threads)
+    samples = [process.per_call(clock) for process in processes]
+    found = estimate_latency(processes, clock)
+    whole = [summarise(part) for part in samples]
+    within = median((part.high_quartile - part.low_quartile) / part.median for part in whole)
+    low, high = (found.low, found.high) if len(processes) > 1 else (whole[0].low, whole[0].high)
+    modes = find_modes([part.median for part in whole], within)
+    blocks = [block for process in processes for block in process.blocks]
     return Reading(
         unit=Unit.SECONDS_PER_CALL,
-        value=summary.median,
-        low=summary.low,
-        high=summary.high,
-        samples=tuple(per_call),
+        value=found.value,
+        low=low,
+        high=high,
+        samples=tuple(sample for part in samples for sample in _thin(part, _MOST_SAMPLES // len(samples))),
         facts={
-            "low_quartile": summary.low_quartile,
-            "high_quartile": summary.high_quartile,
-            "clock": clock.name,
-            "calls_per_sample": samples[0].calls,
-            "cpu_seconds_per_call": median(cpu) if cpu else None,
-            "faults_per_call": sum(faults) / calls if faults else None,
-            "warm_up_calls": warm.calls,
-            "warm_up_stable": warm.stable,
-            "launch": clock.launch,
-            "cache": "hot",
+            "clock": clock,
+            "cache": mode.cache,
+            "threads": mode.threads,
+            "launch": mode.launch,
+            "calls_per_sample": blocks[0].calls,
+            "blocks": len(blocks),
+            "low_quartile": median(part.low_quartile for part in whole),
+            "high_quartile": median(part.high_quartile for part in whole),
+            "interval": _say_interval(len(processes)),
+            "stopped": stopped,
+            "wall_seconds_per_call": _per_call(blocks, "seconds"),
+            "cpu_seconds_per_call": _per_call(blocks, "cpu_seconds"),
+            "faults_per_call": _mean(blocks, "faults"),
+            "waits_per_call": _mean(blocks, "waits"),
+            "preempted_share": _preempted(blocks),
+            "warm_up_stable": all(process.warm_up_stable for process in processes),
+            "modes": [_mode(mode) for mode in modes] if len(modes) > 1 else None,
+            "processes": [_describe(process, clock) for process in processes],
         },
     )
+
+
+def _say_interval(processes: int) -> str:
+    if processes == 1:
+        return "95 % order statistics of the samples of one process"
+    return f"95 % Student's t over the logarithms of the medians of {processes} processes"
+
+
+def _mode(medians: Sequence[float]) -> dict[str, Any]:
+    return {"median": median(medians), "processes": len(medians)}
+
+
+def _describe(process: ProcessSamples, clock: str) -> dict[str, Any]:
+    return {
+        "median": median(process.per_call(clock)),
+        "samples": len(process.blocks),
+        "wall": _per_call(process.blocks, "seconds"),
+        "cpu": _per_call(process.blocks, "cpu_seconds"),
+        "faults_per_call": _mean(process.blocks, "faults"),
+        "preempted_share": _preempted(process.blocks),
+        "warm_up_calls": process.warm_up_calls,
+        "warm_up_stable": process.warm_up_stable,
+        "cpus": list(process.cpus),
+    }
+
+
+def _per_call(blocks: Sequence[Block], what: str) -> float | None:
+    """Return the median per call, None where a block does not know."""
+    found = [getattr(block, what) for block in blocks]
+    if not found or any(value is None for value in found):
+        return None
+    return float(median(value / block.calls for value, block in zip(found, blocks, strict=True)))
+
+
+def _mean(blocks: Sequence[Block], what: str) -> float | None:
+    found = [getattr(block, what) for block in blocks]
+    if not found or any(value is None for value in found):
+        return None
+    return float(sum(found)) / sum(block.calls for block in blocks)
+
+
+def _preempted(blocks: Sequence[Block]) -> float | None:
+    found = [block.preemptions for block in blocks if block.preemptions is not None]
+    return sum(count > 0 for count in found) / len(found) if found else None
+
+
+def _thin(samples: Sequence[float], most: int) -> Sequence[float]:
+    if len(samples) <= most:
+        return samples
+    return [samples[place] for place in np.linspace(0, len(samples) - 1, most).round().astype(int)]

@@ -1,4 +1,9 @@
-"""Memory: the peak of what one call holds above its inputs."""
+"""Memory: the peak of what one call holds above its inputs.
+
+On the CPU it counts what torch's allocator hands out: tensors and the scratch of kernels, and not the
+objects that describe tensors, some 350 bytes each. ``python -m harness.validation.memory`` holds it beside
+malloc's own high-water mark.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +27,7 @@ def read_memory(subject: Subject, call: Call) -> Reading:
         unit=Unit.BYTES,
         value=float(peak),
         facts={
-            "means": "peak above the inputs, output included",
+            "means": "peak of tensors and scratch above the inputs, output included",
             "output_bytes": written,
             "minimal_bytes": cost.minimal_bytes(bytes_per_element),
             "scratch_share": max(0.0, 1 - written / peak) if peak else 0.0,

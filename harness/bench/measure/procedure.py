@@ -1,14 +1,17 @@
-"""The order of events of one measurement: agree, warm up, sample, agree again, read other meters."""
+"""The order of events in one process: first call, agreement, warm-up, turns, agreement again, meters."""
 
 from __future__ import annotations
 
+import gc
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-from harness.bench.measure.clocks import Call, Clock
-from harness.bench.measure.latency import Budget, latency_reading, take_samples, warm_up
-from harness.paper.record import Agreement, Reading, Status
+from harness.bench.measure.clocks import Block, Call, Clock
+from harness.bench.measure.sampling import WarmUp, take_turn, warm_up
+from harness.bench.measure.vouching import Vouched
+from harness.paper.record import Reading, Status
 from harness.paper.units import Unit
 
 
@@ -27,53 +30,96 @@ class Meter:
             return Reading.missing(self.unit, f"the meter raised {type(error).__name__}: {first_line(error)}")
 
 
+@dataclass(frozen=True)
+class Begun:
+    """How the part before timing ended.
+
+    calls: of a block. measuring_seconds: of the first call and of warming up, without the judging.
+    """
+
+    vouched: Vouched
+    first_call_seconds: float
+    warm: WarmUp = field(default_factory=WarmUp)
+    calls: int = 1
+    measuring_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How the part after timing ended. Without agreement there is no reading in it."""
+
+    vouched: Vouched
+    readings: Mapping[str, Reading] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    measuring_seconds: float = 0.0
+
+
 @dataclass
-class Outcome:
-    """How a measurement ended. Without agreement before and after there is no latency in it."""
+class Procedure:
+    """Measures one call in this process, in steps that the one who asks for them interleaves.
 
-    status: Status
-    agreement: Agreement
-    reason: str | None = None
-    readings: dict[str, Reading] = field(default_factory=dict)
+    A number exists only between two agreements; what is red before is never warmed up or timed.
+    prepare: makes the call ready. vouch: judges it. clocks: by the state of the caches. finish: waits for
+    the device.
+    """
 
+    prepare: Callable[[], Call]
+    vouch: Callable[[], Vouched]
+    clocks: Mapping[str, Callable[[], Clock]]
+    finish: Callable[[], None] = lambda: None
+    now: Callable[[], float] = time.perf_counter
+    _call: Call | None = None
+    _clocks: dict[str, Clock] = field(default_factory=dict)
 
-def measure(
-    judge: Callable[[], Agreement],
-    prepare_call: Callable[[], Call],
-    clock: Clock,
-    meters: Mapping[str, Meter],
-    budget: Budget,
-) -> Outcome:
-    """Measure one case. A number exists only between two agreements; red before means never timed."""
-    before = judge()
-    if not before.agrees:
-        return _withheld(before, "before timing", meters)
-    call = prepare_call()
-    warm = warm_up(call, clock, budget)
-    samples = take_samples(call, clock, budget, warm)
-    after = judge()
-    if not after.agrees:
-        return _withheld(after, "after timing", meters)
-    readings = {"latency": latency_reading(samples, warm, clock)}
-    readings.update({name: meter.try_reading(call) for name, meter in meters.items()})
-    return Outcome(Status.MEASURED, _both(before, after), None, readings)
+    def begin(self, warm_up_seconds: float, calls: int | None = None) -> Begun:
+        """Make the call ready, judge it, and warm it up. calls: of a block, where that is known."""
+        self._call = self.prepare()
+        # The first call of a process pays for compilation and is timed for that alone.
+        began = self.now()
+        self._call()
+        self.finish()
+        first = self.now() - began
+        vouched = self.vouch()
+        if vouched.status != Status.MEASURED:
+            return Begun(vouched, first)
+        # The collector would run at moments of its own choosing; what there is now is never collected.
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        began = self.now()
+        warm = warm_up(self._call, self._clock("hot"), warm_up_seconds)
+        spent = first + self.now() - began
+        return Begun(vouched, first, warm, calls or warm.calls_per_block, spent)
 
+    def turn(self, cache: str, calls: int, *, rewarm: bool) -> list[Block]:
+        """Take one turn of timed blocks; on cold caches every call is one."""
+        assert self._call is not None
+        return take_turn(self._call, self._clock(cache), 1 if cache == "cold" else calls, rewarm=rewarm)
 
-def _withheld(agreement: Agreement, when: str, meters: Mapping[str, Meter]) -> Outcome:
-    reason = f"It disagrees with the reference {when}: {agreement.reason}"
-    withheld = f"withheld, because the implementation disagrees with its reference {when}"
-    units = {"latency": Unit.SECONDS_PER_CALL, **{name: meter.unit for name, meter in meters.items()}}
-    return Outcome(
-        Status.DISAGREED,
-        replace(agreement, evidence={**agreement.evidence, "when": when}),
-        reason,
-        {name: Reading.missing(unit, withheld) for name, unit in units.items()},
-    )
+    def end(
+        self,
+        meters: Mapping[str, Meter],
+        watch: Callable[[Call], tuple[Mapping[str, Any], Vouched | None]] | None = None,
+    ) -> Ended:
+        """Judge again, see what ran, and read the other meters."""
+        assert self._call is not None
+        gc.enable()
+        vouched = self.vouch()
+        if vouched.status != Status.MEASURED:
+            return Ended(vouched)
+        began, call = self.now(), self._call
+        facts: Mapping[str, Any] = {}
+        if watch is not None:
+            facts, objection = watch(call)
+            if objection is not None:
+                return Ended(objection, facts=facts)
+        readings = {name: meter.try_reading(call) for name, meter in meters.items()}
+        return Ended(vouched, readings, facts, self.now() - began)
 
-
-def _both(before: Agreement, after: Agreement) -> Agreement:
-    evidence: dict[str, Any] = {"before": before.evidence, "after": after.evidence}
-    return replace(before, evidence=evidence)
+    def _clock(self, cache: str) -> Clock:
+        if cache not in self._clocks:
+            self._clocks[cache] = self.clocks[cache]()
+        return self._clocks[cache]
 
 
 def first_line(error: BaseException) -> str:

@@ -1,159 +1,172 @@
-"""A measuring session: takes cases one by one and returns a record for each, whatever happens."""
+"""A measuring session: takes the cases of one group and returns a record for each, whatever happens."""
 
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
 
-from harness.bench.case import Case, Preset
-from harness.bench.measure.worker import Job
+from harness.bench.case import Case
+from harness.bench.machine import usable_cpus
+from harness.bench.measure.group import Answer, Lap, Member
+from harness.bench.measure.jobs import Job
+from harness.bench.measure.pace import Pace
+from harness.bench.measure.processors import Processors
+from harness.bench.measure.records import make_record
+from harness.bench.measure.settings import Settings
 from harness.bench.measure.workers import Workers
-from harness.paper.record import Agreement, Reading, Record, Status
-from harness.paper.units import Unit
+from harness.paper.account import Account
+from harness.paper.record import Record, Status
+from harness.paper.roofline import SpeedLimit
 
-# Seconds of sampling and, at most, of warming up, by preset.
-_SECONDS: Mapping[Preset, tuple[float, float]] = {
-    "quick": (0.3, 0.3),
-    "standard": (0.5, 0.5),
-    "full": (1.0, 1.0),
-}
+# Expectations of so many groups are computed at once, as far as there are processors for them.
+_AHEAD = 4
 
 
 @dataclass
 class Session:
-    """Measures cases in worker processes, sharing what the reference computed among implementations."""
+    """Measures groups of cases in worker processes, sharing what the reference computed among them.
+
+    pace: how long a case may take. account: where the time goes. limits: the speed limit by device.
+    """
 
     workers: Workers
-    preset: Preset
-    threads: int
-    _expected: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    _certificates: dict[tuple[str, ...], Mapping[str, Any]] = field(default_factory=dict)
+    settings: Settings
+    pace: Pace
+    account: Account = field(default_factory=Account)
+    limits: dict[str, SpeedLimit] = field(default_factory=dict)
+    processors: Processors = field(default_factory=Processors)
+    _expected: dict[str, Answer] = field(default_factory=dict)
+    _certificates: dict[tuple[str, ...], Answer] = field(default_factory=dict)
 
-    def measure(self, case: Case) -> Record:
-        """Measure one case: expectations of its group, the measurement, its certificate, the counters."""
-        started = datetime.now(UTC).isoformat(timespec="seconds")
-        expected = self._expect(case)
-        if expected["status"] != Status.MEASURED:
+    def measure(self, cases: Sequence[Case], ahead: Sequence[Case] = ()) -> list[Record]:
+        """Measure the cases of one group together.
+
+        ahead: one case of each of the groups that follow, whose references may be evaluated meanwhile.
+        """
+        began, started = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
+        with self.account.phase("expecting"):
+            expected = self._expect(cases[0], ahead)
+        members = [Member(case) for case in cases]
+        if expected["status"] == Status.MEASURED:
+            self._take_laps(members)
+            sound = [member for member in members if member.failure is None]
+            with self.account.phase("certifying"):
+                after = self._look_closer(sound)
+        else:
             reason = f"Its reference could not be evaluated. {expected['reason']}"
-            return Record(
-                case.id, Status(expected["status"]), reason, started=started, seconds=expected["seconds"]
+            for member in members:
+                member.failure = {**expected, "reason": reason}
+            after = {}
+        self._forget(cases[0])
+        sampled = sum(member.sampled for member in members)
+        self.pace.done(len(cases), time.perf_counter() - began, sampled)
+        return [
+            make_record(
+                member, self.settings, expected, after.get(str(member.case.id), {}), self.limits, started
             )
-        measured = self.workers.run(self._job("measure", case))
-        readings = _readings(measured)
-        seconds, certificate = measured["seconds"], None
-        if measured["status"] == Status.MEASURED:
-            certificate = self._certify(case)
-            if not certificate["agrees"]:
-                return _refuted(case, certificate, started, seconds)
-            counted = self.workers.run(self._job("count", case))
-            readings["macs"] = _counted(counted, expected["ones_probe"])
-            seconds += counted["seconds"]
-        return Record(
-            case=case.id,
-            status=Status(measured["status"]),
-            reason=measured.get("reason"),
-            agreement=_agreement(measured, certificate),
-            readings=readings,
-            inputs=expected["inputs"],
-            worker=measured.get("worker", {}),
-            started=started,
-            seconds=seconds,
+            for member in members
+        ]
+
+    def find_limits(self, cases: Iterable[Case]) -> list[SpeedLimit]:
+        """Measure the speed limit of every device that the cases run on, for their dtypes."""
+        dtypes: dict[str, dict[str, None]] = {}
+        for case in cases:
+            dtypes.setdefault(case.device, {})[case.dtype] = None
+        for device, wanted in dtypes.items():
+            scaled = _other_threads(self.settings.threads) if self.settings.scaling else []
+            threads = sorted({self.settings.threads, *scaled})
+            options = {"device": device, "dtypes": list(wanted), "threads": threads}
+            answer = self.workers.run(Job("limits", options=options))
+            if answer["status"] == Status.MEASURED:
+                self.limits[device] = SpeedLimit.from_json(answer["limit"])
+            else:
+                self.limits[device] = SpeedLimit(device, reasons={"copy": str(answer["reason"])})
+        return list(self.limits.values())
+
+    def _take_laps(self, members: Sequence[Member]) -> None:
+        """Measure at the asked number of threads, and then at other numbers for the scaling."""
+        settings = self._settings_for(members[0].case)
+        caches = ("hot", "cold") if settings.cold and members[0].case.device == "cpu" else ("hot",)
+        self._lap(settings, settings.threads, caches).run(members, meters=True)
+        if not settings.scaling or members[0].case.device != "cpu":
+            return
+        for threads in _other_threads(settings.threads):
+            sound = [member for member in members if member.failure is None]
+            scaled = [member.at_other_threads() for member in sound]
+            self._lap(settings, threads, ("hot",)).run(scaled, meters=False)
+            for member, other in zip(sound, scaled, strict=True):
+                member.scaling[threads] = other
+
+    def _settings_for(self, case: Case) -> Settings:
+        settings = self.settings.within(self.pace.grant())
+        if case.device == "cpu":
+            return settings
+        # A process makes its context on the device in seconds, and its memory lies where the driver puts it.
+        return replace(settings, processes=(1, max(1, settings.processes[0] - 2)))
+
+    def _lap(self, settings: Settings, threads: int, caches: tuple[str, ...]) -> Lap:
+        return Lap(
+            workers=self.workers,
+            settings=settings,
+            threads=threads,
+            caches=caches,
+            job=lambda case: self._job("begin", case),
+            cpus=lambda: self.processors.choose(threads),
+            account=self.account,
         )
 
-    def _expect(self, case: Case) -> Mapping[str, Any]:
-        """Evaluate the reference once for all implementations; only the last group is kept on disk."""
-        group = self._group(case)
-        if group not in self._expected:
-            for old in self.workers.scratch.glob("*.expected"):
-                old.unlink()
-            self._expected = {group: self.workers.run(self._job("expect", case))}
-        return self._expected[group]
+    def _expect(self, case: Case, ahead: Sequence[Case]) -> Answer:
+        """Evaluate the reference once for all implementations of a group; and of some groups ahead."""
+        wanted = [case, *ahead][:_AHEAD]
+        missing = [found for found in wanted if _group(found) not in self._expected]
+        if _group(case) not in self._expected:
+            at_once = min(len(missing), self.workers.at_once)
+            threads = max(1, usable_cpus() // at_once)
+            jobs = [replace(self._job("expect", found), threads=threads) for found in missing]
+            answers = self.workers.run_all(jobs)
+            self._expected |= {_group(found): answer for found, answer in zip(missing, answers, strict=True)}
+        return self._expected[_group(case)]
 
-    def _certify(self, case: Case) -> Mapping[str, Any]:
-        """Certify an implementation once, for its certificate is the same in all its cases."""
-        subject = (case.scope.operator.name, case.scope.name, case.implementation.name)
-        if subject not in self._certificates:
-            self._certificates[subject] = _certificate(self.workers.run(self._job("certify", case)))
-        return self._certificates[subject]
+    def _forget(self, case: Case) -> None:
+        """Remove the file of a group, which may take hundreds of megabytes."""
+        self._expected.pop(_group(case), None)
+        self.workers.expectation(_group(case)).unlink(missing_ok=True)
 
-    def _group(self, case: Case) -> str:
-        # Values and gradients are expected together, so both directions share one evaluation.
-        parts = (case.scope.operator.name, case.scope.name, case.workload.name, case.dtype, case.device)
-        return hashlib.sha256("/".join(parts).encode()).hexdigest()[:16]
+    def _look_closer(self, members: Sequence[Member]) -> dict[str, dict[str, Answer]]:
+        """Certify the implementations that nobody certified yet, and let counters count every case.
+
+        Both come after the measurement: what crashes or hangs there is not asked again here.
+        """
+        jobs = [self._job("count", member.case) for member in members]
+        new = [member.case for member in members if _subject(member.case) not in self._certificates]
+        answers = self.workers.run_all([*jobs, *(self._job("certify", case) for case in new)])
+        for case, answer in zip(new, answers[len(jobs) :], strict=True):
+            self._certificates[_subject(case)] = answer
+        return {
+            str(member.case.id): {"counted": counted, "certified": self._certificates[_subject(member.case)]}
+            for member, counted in zip(members, answers, strict=False)
+        }
 
     def _job(self, task: str, case: Case) -> Job:
-        sample, warm_up = _SECONDS[self.preset]
-        return Job(
-            task=task,
-            case=case.id,
-            expected=str(self.workers.scratch / f"{self._group(case)}.expected"),
-            threads=self.threads,
-            sample_seconds=sample,
-            warm_up_seconds=warm_up,
-            result="",
-        )
+        return Job(task, case.id, str(self.workers.expectation(_group(case))), self.settings.threads)
 
 
-def _refuted(case: Case, certificate: Mapping[str, Any], started: str, seconds: float) -> Record:
-    """Return the record of an implementation that was followed and differs from its reference."""
-    reason = f"It disagrees with the reference: {certificate['reason']}"
-    agreement = Agreement(False, "L1", certificate["reason"], {"certificate": certificate})
-    missing = Reading.missing(
-        Unit.SECONDS_PER_CALL, "withheld, because the implementation disagrees with its reference"
-    )
-    return Record(
-        case.id,
-        Status.DISAGREED,
-        reason,
-        agreement,
-        {"latency": missing},
-        started=started,
-        seconds=seconds,
-    )
+def _other_threads(measured: int) -> list[int]:
+    """List the powers of two up to all processors, and all of them, without the one that was measured."""
+    most = usable_cpus()
+    powers = {2**power for power in range(most.bit_length()) if 2**power <= most}
+    return sorted({*powers, most} - {measured})
 
 
-def _certificate(result: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return how an implementation was certified; a box that broke when it was opened is black."""
-    if result["status"] == Status.MEASURED:
-        return dict(_writable(result["certificate"]))
-    return {"box": "black", "agrees": True, "reason": f"following it failed: {result['reason']}"}
+def _group(case: Case) -> str:
+    # Values and gradients are expected together, so both directions share one evaluation.
+    parts = (case.scope.operator.name, case.scope.name, case.workload.name, case.dtype, case.device)
+    return hashlib.sha256("/".join(parts).encode()).hexdigest()[:16]
 
 
-def _agreement(result: Mapping[str, Any], certificate: Mapping[str, Any] | None) -> Agreement | None:
-    found = _writable(result.get("agreement"))
-    if not found or certificate is None:
-        return Agreement(**found) if found else None
-    return Agreement(**{**found, "evidence": {**found["evidence"], "certificate": certificate}})
-
-
-def _readings(result: Mapping[str, Any]) -> dict[str, Reading]:
-    return {name: _reading(content) for name, content in result.get("readings", {}).items()}
-
-
-def _reading(content: Mapping[str, Any]) -> Reading:
-    unit, value = Unit(content["unit"]), content["value"]
-    if value is not None and not math.isfinite(value):
-        return Reading.missing(unit, f"the meter returned {value}")
-    return Reading(**{**_writable(content), "unit": unit, "samples": tuple(content["samples"])})
-
-
-def _writable(value: Any) -> Any:
-    """Spell out what JSON has no number for, such as the error of an output that is not a number."""
-    if isinstance(value, dict):
-        return {key: _writable(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_writable(entry) for entry in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _counted(result: Mapping[str, Any], ones_probe: Mapping[str, Any]) -> Reading:
-    """Return the reading of the counters, with the witness that is common to all implementations."""
-    if result["status"] != Status.MEASURED:
-        return Reading.missing(Unit.MACS_PER_CALL, f"counting failed: {result['reason']}")
-    reading = _readings(result)["macs"]
-    witnesses = {"ones_probe": ones_probe, **reading.facts["witnesses"]}
-    return replace(reading, facts={**reading.facts, "witnesses": witnesses})
+def _subject(case: Case) -> tuple[str, ...]:
+    """Name what a certificate is about: it is the same for an implementation in all its cases."""
+    return case.scope.operator.name, case.scope.name, case.implementation.name

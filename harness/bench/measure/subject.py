@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -55,6 +57,20 @@ class Subject:
 
 
 @dataclass(frozen=True)
+class Rehearsal:
+    """What the timed call returned before anybody timed it.
+
+    bits: a digest of its results on other values and on the timed ones. difference: by how much two calls on
+    the same inputs differ, 0 where they are equal to the bit. misdeed: what was done wrong, or None.
+    """
+
+    results: Tensors
+    bits: str
+    difference: float
+    misdeed: str | None
+
+
+@dataclass(frozen=True)
 class TimedCall:
     """What is timed, the names of its results, and the tensors that it reads."""
 
@@ -62,22 +78,23 @@ class TimedCall:
     names: tuple[str, ...]
     reads: list[Tensor]
 
-    def rehearse(self) -> tuple[Tensors, str | None]:
-        """Call on other values and then on the timed ones; return the results and what was done wrong.
+    def rehearse(self) -> Rehearsal:
+        """Call on other values and then twice on the timed ones.
 
         The values change beneath the tensors, as no version counter of autograd tells: a result that was
         kept from a former call cannot pass, whatever it was kept by.
         """
         with other_values(self.reads):
             other = self._named(self.run())
-        results = self._named(self.run())
+        bits = digest(other)
+        first = self._named(self.run())
         kept = {result.untyped_storage().data_ptr() for result in other.values()}
         kept -= {tensor.untyped_storage().data_ptr() for tensor in self.reads}
-        shared = any(result.untyped_storage().data_ptr() in kept for result in results.values())
-        return (
-            results,
-            "two calls return the same memory, and the second overwrites the first" if shared else None,
-        )
+        shared = any(result.untyped_storage().data_ptr() in kept for result in first.values())
+        misdeed = "two calls return the same memory, and the second overwrites the first" if shared else None
+        bits += digest(first)
+        again = self._named(self.run())
+        return Rehearsal(again, bits, _largest_difference(first, again), misdeed)
 
     def _named(self, results: object) -> Tensors:
         found = results if isinstance(results, tuple) else (results,)
@@ -97,3 +114,23 @@ def _train(
     function: Callable[[Tensors], Tensor], inputs: Tensors, wanted: list[Tensor], cotangent: Tensor
 ) -> tuple[Tensor | None, ...]:
     return torch.autograd.grad(function(inputs), wanted, cotangent, allow_unused=True)
+
+
+def digest(results: Tensors) -> str:
+    """Return a digest of the bits of results, their names and their shapes."""
+    found = hashlib.blake2b(digest_size=16)
+    for name, result in sorted(results.items()):
+        found.update(f"{name} {result.dtype} {list(result.shape)}".encode())
+        content = result.detach().cpu().contiguous().view(-1).view(torch.uint8)
+        found.update(content.numpy().tobytes())
+    return found.hexdigest()
+
+
+def _largest_difference(first: Tensors, second: Tensors) -> float:
+    """Return by how much two results differ at most; NaN and infinity count as themselves."""
+    if digest(first) == digest(second):
+        return 0.0
+    if first.keys() != second.keys() or any(first[name].shape != second[name].shape for name in first):
+        return math.inf
+    differences = [(first[name].double() - second[name].double()).abs().max() for name in first]
+    return float(torch.stack(differences).max().nan_to_num(math.inf))

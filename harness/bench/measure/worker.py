@@ -1,13 +1,12 @@
-"""What a worker process does with one job: expect, measure or count."""
+"""What a worker process does with the requests of one channel."""
 
 from __future__ import annotations
 
-import json
 import os
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,18 +15,20 @@ import torch
 
 from harness.bench.agreement import Judge, describe_inputs, prepare, restore, save
 from harness.bench.catalog import Catalogue
-from harness.bench.machine import usable_cpus
 from harness.bench.measure.arithmetic import exact_arithmetic, forbid_tf32
-from harness.bench.measure.clocks import Call, clock_for
+from harness.bench.measure.channel import Channel
+from harness.bench.measure.clocks import Call, clocks_for
 from harness.bench.measure.energy import read_energy
-from harness.bench.measure.latency import Budget
+from harness.bench.measure.jobs import Job
 from harness.bench.measure.macs import probe_with_ones, read_macs
 from harness.bench.measure.memory import read_memory
-from harness.bench.measure.procedure import Meter, first_line, measure
+from harness.bench.measure.procedure import Meter, Procedure, first_line
+from harness.bench.measure.speedlimit import measure_speed_limit
 from harness.bench.measure.subject import Subject, TimedCall
+from harness.bench.measure.vouching import Vouched, Voucher
 from harness.bench.proof.box import certify_smallest
 from harness.paper.errors import SameopError
-from harness.paper.record import Agreement, CaseId, Reading, Status
+from harness.paper.record import Reading, Status
 from harness.paper.units import Unit
 
 # Meters that read one call after the samples were taken. A new meter is one file and one line here.
@@ -36,59 +37,117 @@ METERS: Mapping[str, tuple[Unit, Callable[[Subject, Call], Reading]]] = {
     "energy": (Unit.JOULES_PER_CALL, read_energy),
 }
 
-
-@dataclass(frozen=True)
-class Job:
-    """One task for one worker process. ``expected`` is the file that ``expect`` writes for ``measure``."""
-
-    task: str
-    case: CaseId
-    expected: str
-    threads: int
-    sample_seconds: float
-    warm_up_seconds: float
-    result: str
-
-    def as_json(self) -> str:
-        """Return the job as one line."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, line: str) -> Job:
-        """Read a job back."""
-        content = json.loads(line)
-        return cls(**{**content, "case": CaseId(**content["case"])})
+Answer = dict[str, Any]
 
 
-def run(job: Job, catalogue: Catalogue) -> None:
-    """Do a job and write its result; an exception becomes a result with its sentence."""
-    started = time.perf_counter()
-    try:
+def serve(channel: Channel, catalogue: Catalogue) -> None:
+    """Answer requests until the channel closes."""
+    desk = Desk(catalogue)
+    while (request := channel.receive()) is not None:
+        channel.send(desk.answer(request))
+
+
+class Desk:
+    """Answers requests one after the other, and remembers the measurement that is under way."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self._procedure: Procedure | None = None
+        self._subject: Subject | None = None
+
+    def answer(self, request: Mapping[str, Any]) -> Answer:
+        """Do what is asked; an exception becomes an answer with its sentence."""
+        started = time.perf_counter()
+        try:
+            content = self._do(Job.of_request(request))
+        except SameopError as error:
+            content = _failed(str(error))
+        except SystemExit as error:
+            content = _failed(f"It called sys.exit({error.code!r}).")
+        except Exception as error:
+            content = {**self._told(error), "traceback": traceback.format_exc()}
+        content["seconds"] = time.perf_counter() - started
+        return content
+
+    def _do(self, job: Job) -> Answer:
+        if job.task == "turn":
+            return self._turn(**job.options)
+        if job.task == "end":
+            return self._end(**job.options)
         prepare_process(job)
-        content = _TASKS[job.task](job, Subject.of(catalogue, job.case))
-    except SameopError as error:
-        content = _failed(str(error))
-    except SystemExit as error:
-        content = _failed(f"It called sys.exit({error.code!r}).")
-    except Exception as error:
-        content = {**_failed(_sentence(error, catalogue)), "traceback": traceback.format_exc()}
-    content["seconds"] = time.perf_counter() - started
-    unfinished = Path(job.result + ".partial")
-    unfinished.write_text(json.dumps(content, default=str), encoding="utf-8")
-    unfinished.replace(job.result)
+        if job.task == "limits":
+            return {"status": Status.MEASURED, "limit": measure_speed_limit(**job.options).as_json()}
+        assert job.case is not None
+        self._subject = Subject.of(self._catalogue, job.case)
+        if job.task == "begin":
+            return self._begin(job, self._subject, **job.options)
+        return _TASKS[job.task](job, self._subject)
+
+    def _begin(
+        self,
+        job: Job,
+        subject: Subject,
+        *,
+        warm_up_seconds: float,
+        calls: int | None = None,
+        bits: str = "",
+        level: str = "",
+    ) -> Answer:
+        timed: list[TimedCall] = []
+        voucher: list[Voucher] = []
+
+        def make_ready() -> Call:
+            timed.append(subject.timed_call())
+            voucher.append(Voucher(subject, timed[0], partial(_judge, job, subject), bits, level))
+            return timed[0].run
+
+        finish = torch.cuda.synchronize if subject.device == "cuda" else _nothing
+        self._procedure = Procedure(
+            make_ready, lambda: voucher[0].vouch(), clocks_for(subject.device), finish
+        )
+        begun = self._procedure.begin(warm_up_seconds, calls)
+        return {
+            **_vouched(begun.vouched),
+            "calls": begun.calls,
+            "first_call_seconds": begun.first_call_seconds,
+            "warm_up_calls": begun.warm.calls,
+            "warm_up_stable": begun.warm.stable,
+            "seconds_per_call": begun.warm.seconds_per_call if begun.warm.blocks else None,
+            "measuring_seconds": begun.measuring_seconds,
+            "worker": _facts(),
+        }
+
+    def _turn(self, *, cache: str, calls: int, rewarm: bool) -> Answer:
+        assert self._procedure is not None
+        blocks = self._procedure.turn(cache, calls, rewarm=rewarm)
+        return {"status": Status.MEASURED, "blocks": [asdict(block) for block in blocks]}
+
+    def _end(self, *, meters: bool) -> Answer:
+        assert self._procedure is not None
+        assert self._subject is not None
+        subject = self._subject
+        wanted = {name: Meter(unit, partial(read, subject)) for name, (unit, read) in METERS.items()}
+        ended = self._procedure.end(wanted if meters else {})
+        readings = {name: asdict(reading) for name, reading in ended.readings.items()}
+        return {
+            **_vouched(ended.vouched),
+            "readings": readings,
+            "facts": dict(ended.facts),
+            "measuring_seconds": ended.measuring_seconds,
+        }
+
+    def _told(self, error: Exception) -> Answer:
+        """Say what an exception says, and at which line of a page it was raised."""
+        place = _place(error, {str(path) for path in self._catalogue.sources})
+        # On the CPU torch has no exception of its own for this.
+        if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
+            reason = f"It ran out of memory at {place}: {first_line(error)}"
+            return {"status": Status.OUT_OF_MEMORY, "reason": reason}
+        return _failed(f"It raised {type(error).__name__} at {place}: {first_line(error)}")
 
 
-def _failed(reason: str) -> dict[str, Any]:
+def _failed(reason: str) -> Answer:
     return {"status": Status.FAILED, "reason": reason}
-
-
-def _sentence(error: Exception, catalogue: Catalogue) -> str:
-    """Say what an exception says, and at which line of a page it was raised."""
-    place = _place(error, {str(path) for path in catalogue.sources})
-    # On the CPU torch has no exception of its own for this.
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
-        return f"It ran out of memory at {place}: {first_line(error)}"
-    return f"It raised {type(error).__name__} at {place}: {first_line(error)}"
 
 
 def _place(error: Exception, pages: set[str]) -> str:
@@ -99,15 +158,20 @@ def _place(error: Exception, pages: set[str]) -> str:
 
 def prepare_process(job: Job) -> None:
     """Fix what decides times and results in this process."""
+    if job.cpus and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, job.cpus)
     torch.set_num_threads(job.threads)
     torch.set_flush_denormal(True)
     forbid_tf32()
     torch.backends.cudnn.benchmark = False
 
 
-def _expect(job: Job, subject: Subject) -> dict[str, Any]:
-    # Nothing is timed here: all processors may help.
-    torch.set_num_threads(usable_cpus())
+def _judge(job: Job, subject: Subject) -> Judge:
+    saved = torch.load(job.expected, weights_only=True)
+    return restore(subject.scope, subject.dims, subject.device, saved)
+
+
+def _expect(job: Job, subject: Subject) -> Answer:
     with exact_arithmetic():
         judge = prepare(subject.scope, subject.dims, subject.dtype, subject.device)
     torch.save(save(judge), job.expected)
@@ -118,56 +182,39 @@ def _expect(job: Job, subject: Subject) -> dict[str, Any]:
     }
 
 
-def _measure(job: Job, subject: Subject) -> dict[str, Any]:
-    saved = torch.load(job.expected, weights_only=True)
-    judge = restore(subject.scope, subject.dims, subject.device, saved)
-    timed = subject.timed_call()
-    outcome = measure(
-        judge=lambda: _agree(judge, subject, timed),
-        prepare_call=lambda: timed.run,
-        clock=clock_for(subject.device),
-        meters={name: Meter(unit, partial(read, subject)) for name, (unit, read) in METERS.items()},
-        budget=Budget(job.warm_up_seconds, job.sample_seconds),
-    )
-    return {**asdict(outcome), "worker": _facts()}
-
-
-def _agree(judge: Judge, subject: Subject, timed: TimedCall) -> Agreement:
-    """Judge the implementation, and then the very call that is timed."""
-    agreement = judge.judge(subject.implementation)
-    if not agreement.agrees:
-        return agreement
-    results, misdeed = timed.rehearse()
-    if misdeed:
-        return Agreement(False, agreement.level, misdeed)
-    called = judge.judge_call(results, subject.dtype)
-    evidence = {**agreement.evidence, "timed_call": called.evidence}
-    return replace(agreement if called.agrees else called, evidence=evidence)
-
-
-def _count(_: Job, subject: Subject) -> dict[str, Any]:
+def _count(_: Job, subject: Subject) -> Answer:
     return {"status": Status.MEASURED, "readings": {"macs": asdict(read_macs(subject))}}
 
 
-def _certify(_: Job, subject: Subject) -> dict[str, Any]:
+def _certify(_: Job, subject: Subject) -> Answer:
     with exact_arithmetic():
         certificate = certify_smallest(subject.scope, subject.implementation)
     return {"status": Status.MEASURED, "certificate": certificate.as_dict()}
 
 
+def _vouched(vouched: Vouched) -> Answer:
+    return asdict(vouched)
+
+
 def _facts() -> dict[str, Any]:
+    affinity = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
     return {
         "threads": torch.get_num_threads(),
+        "cpus": affinity,
         "allocator": os.environ.get("SAMEOP_ALLOCATOR", "default"),
         "flush_denormal": float(torch.tensor([1e-40]) * 1) == 0,  # as it is, not as it was asked for
         "tf32": torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32,
         "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
     }
 
 
-_TASKS: Mapping[str, Callable[[Job, Subject], dict[str, Any]]] = {
+def _nothing() -> None:
+    """Wait for nothing: the CPU has finished when a call returns."""
+
+
+_TASKS: Mapping[str, Callable[[Job, Subject], Answer]] = {
     "expect": _expect,
-    "measure": _measure,
     "count": _count,
     "certify": _certify,
 }

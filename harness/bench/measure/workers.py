@@ -1,27 +1,29 @@
-"""Worker processes as their user sees them: hand in a job, get a result or the reason for none."""
+"""Worker processes as their user sees them: ask one, and get an answer or the reason for none."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import selectors
+import queue
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Literal, Self
 
+from harness.bench.machine import usable_cpus
+from harness.bench.measure.channel import Channel
+from harness.bench.measure.interpreter import Interpreter
+from harness.bench.measure.jobs import Job
 from harness.bench.measure.lastwords import LastWords
 from harness.bench.measure.scratch import Scratch
-from harness.bench.measure.worker import Job
-from harness.paper.errors import SameopError
 from harness.paper.record import Status
 
+Allocator = Literal["pinned", "default"]
+ALLOCATORS: tuple[Allocator, ...] = ("pinned", "default")
 # glibc returns large blocks to the kernel after every call, and each call then pays a page fault for
 # every 4 KiB it touches: a factor of 3 to 12 on large outputs. Pinned, it keeps them.
 PINNED_ALLOCATOR = {
@@ -30,26 +32,38 @@ PINNED_ALLOCATOR = {
     "MALLOC_TOP_PAD_": str(2**26),
     "SAMEOP_ALLOCATOR": "pinned",
 }
-# A cold import of torch from a slow disk takes some tens of seconds.
-_START_SECONDS = 120.0
+# How long a process that was told to end may take before it is killed.
+_FAREWELL_SECONDS = 10.0
 
 
 class Workers:
-    """Runs every job in a process of its own.
+    """Hires worker processes.
 
-    On the CPU a clean zygote forks it in some 20 ms; CUDA needs a fresh process, and so does a project
-    whose pages start threads when they are imported. folders: the case packages. timeout_seconds: how
-    long one job may take.
+    On the CPU a clean zygote forks one in some 20 ms; CUDA needs a fresh process, and so does a project
+    whose pages start threads when they are imported. Several zygotes, each an interpreter of its own, give
+    workers whose memory lies differently.
+
+    folders: the case packages. threads: of libraries that are told by the environment. timeout_seconds: how
+    long one answer may take. zygotes: how many lanes there are.
     """
 
-    def __init__(self, folders: Iterable[Path], threads: int, timeout_seconds: float) -> None:
-        self._folders = [str(folder) for folder in folders]
-        self._threads = threads
-        self._timeout = timeout_seconds
-        self._zygote: _Process | None = None
+    def __init__(
+        self,
+        folders: Iterable[Path],
+        threads: int,
+        timeout_seconds: float,
+        allocator: Allocator = "pinned",
+        zygotes: int = 1,
+    ) -> None:
         self._scratch = Scratch()
         self.scratch = self._scratch.path
-        self._log = LastWords(self.scratch / "workers.log", self._folders)
+        self.allocator = allocator
+        environment = _environment(threads, allocator, self.scratch)
+        shared = [str(folder) for folder in folders], environment, timeout_seconds
+        self._lanes = [
+            _Lane(*shared, LastWords(self.scratch / f"workers-{number}.log", shared[0]))
+            for number in range(zygotes)
+        ]
 
     def __enter__(self) -> Self:
         return self
@@ -61,163 +75,157 @@ class Workers:
 
     def close(self) -> None:
         """End every process and remove the scratch files."""
-        self._end_zygote()
+        for lane in self._lanes:
+            lane.close()
         self._scratch.close()
 
     def start(self) -> None:
-        """Start the zygote now, so that its import of torch is not counted to the first case."""
-        self._living_zygote()
+        """Start the zygotes now, so that their imports of torch are not counted to the first case."""
+        for lane in self._lanes:
+            lane.launch_zygote()
+        for lane in self._lanes:
+            lane.living_zygote()
 
-    def _living_zygote(self) -> _Process:
+    @contextlib.contextmanager
+    def hire(self, device: str, lane: int = 0) -> Iterator[Worker]:
+        """Give a fresh worker of a lane; it ends with the context."""
+        worker = self._lanes[lane % len(self._lanes)].hire(device)
+        try:
+            yield worker
+        finally:
+            worker.close()
+
+    @property
+    def at_once(self) -> int:
+        """How many jobs run at once at most."""
+        return min(len(self._lanes), usable_cpus())
+
+    def expectation(self, group: str) -> Path:
+        """Return the file for what the reference of a group computed."""
+        return self.scratch / f"{group}.expected"
+
+    def run(self, job: Job, lane: int = 0) -> Mapping[str, Any]:
+        """Let a worker of its own do one job."""
+        with self.hire(job.device, lane) as worker:
+            return worker.ask(job.as_request())
+
+    def run_all(self, jobs: Sequence[Job]) -> list[Mapping[str, Any]]:
+        """Do jobs in workers of their own, as many at once as there are processors and zygotes."""
+        lanes: queue.SimpleQueue[int] = queue.SimpleQueue()
+        at_once = min(self.at_once, max(1, len(jobs)))
+        for number in range(at_once):
+            lanes.put(number)
+
+        def run(job: Job) -> Mapping[str, Any]:
+            lane = lanes.get()
+            try:
+                return self.run(job, lane)
+            finally:
+                lanes.put(lane)
+
+        if at_once == 1:
+            return [run(job) for job in jobs]
+        with ThreadPoolExecutor(at_once) as pool:
+            return list(pool.map(run, jobs))
+
+
+class _Lane:
+    """One zygote with the log of its workers; it is replaced when it dies."""
+
+    def __init__(
+        self, folders: list[str], environment: Mapping[str, str], timeout_seconds: float, words: LastWords
+    ) -> None:
+        self._folders = folders
+        self._environment = environment
+        self._timeout = timeout_seconds
+        self._words = words
+        self._zygote: Interpreter | None = None
+
+    def launch_zygote(self) -> None:
+        """Start the zygote without waiting for it."""
         if self._zygote is None or not self._zygote.is_alive:
-            self._end_zygote()
+            self.close()
             self._zygote = self._launch("fork")
+
+    def living_zygote(self) -> Interpreter:
+        """Return the zygote when it is ready."""
+        self.launch_zygote()
+        assert self._zygote is not None
+        self._zygote.wait_until_ready()
         return self._zygote
 
-    def _end_zygote(self) -> None:
+    def hire(self, device: str) -> Worker:
+        # A fork of a process with threads hangs as soon as it needs one of them.
+        if device == "cpu" and self.living_zygote().threads_at_start == 1:
+            own, other = Channel.pair()
+            with other:
+                process = self.living_zygote().fork(other)
+            return Worker(own, process, self._words, self._timeout)
+        interpreter = self._launch("once")
+        interpreter.wait_until_ready()
+        return Worker(interpreter.channel, interpreter, self._words, self._timeout)
+
+    def _launch(self, mode: str) -> Interpreter:
+        return Interpreter(mode, self._folders, self._environment, self._words)
+
+    def close(self) -> None:
         if self._zygote:
             self._zygote.kill()
         self._zygote = None
 
-    def run(self, job: Job) -> Mapping[str, Any]:
-        """Do one job; a crash, a hang or an exception is a result with its status and reason."""
-        job = replace(job, result=str(self.scratch / "result.json"))
-        Path(job.result).unlink(missing_ok=True)
-        # A fork of a process with threads hangs as soon as it needs one of them.
-        if job.case.device == "cpu" and self._living_zygote().threads_at_start == 1:
-            return self._run_in(self._living_zygote(), job)
-        with contextlib.closing(self._launch("once")) as process:
-            return self._run_in(process, job)
 
-    def _run_in(self, process: _Process, job: Job) -> Mapping[str, Any]:
-        self._log.mark()
+class Worker:
+    """One process that answers requests; what ends it is an answer too."""
+
+    def __init__(self, channel: Channel, process: Any, words: LastWords, timeout_seconds: float) -> None:
+        self._channel = channel
+        self._process = process
+        self._words = words
+        self._timeout = timeout_seconds
+        self._is_open = True
+
+    def ask(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the answer; a crash or a hang is one with its status and reason, and ends the worker."""
+        self._words.mark()
         started = time.perf_counter()
-        ended = process.do(job, self._timeout)
-        return self._result(job, ended, time.perf_counter() - started)
-
-    def _result(self, job: Job, ended: int | None, seconds: float) -> Mapping[str, Any]:
-        path = Path(job.result)
-        if ended == 0 and path.exists():
-            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            return content
-        if ended is None:
+        self._channel.send(request)
+        answer = self._channel.receive(self._timeout)
+        if answer is not None:
+            return answer
+        hung = not self._channel.ended
+        code = self._end(kill=hung)
+        seconds = time.perf_counter() - started
+        if hung:
             reason = f"It did not end within {self._timeout:g} s and was stopped."
             return {"status": Status.TIMED_OUT, "reason": reason, "seconds": seconds}
-        reason = f"Its process ended with {_cause(ended)}{self._log.told()}"
+        reason = f"Its process ended with {_cause(code)}{self._words.told()}"
         return {"status": Status.CRASHED, "reason": reason, "seconds": seconds}
 
-    def _launch(self, mode: str) -> _Process:
-        threads = str(self._threads)
-        environment = {
-            **os.environ,
-            **(PINNED_ALLOCATOR if sys.platform == "linux" else {}),
-            "OMP_NUM_THREADS": threads,
-            "MKL_NUM_THREADS": threads,
-            # numpy's own BLAS is never measured; its threads would only stand in the way of a fork.
-            "OPENBLAS_NUM_THREADS": "1",
-            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-        }
-        # -P: the folder that the user happens to stand in adds no modules that the parent does not see.
-        command = [sys.executable, "-P", "-m", "harness.bench.measure.zygote", mode, *self._folders]
-        with self._log.path.open("ab") as log:
-            process = _Process(command, environment, log)
-        reason = process.wait_until_ready(_START_SECONDS)
-        if reason is not None:
-            process.kill()
-            raise SameopError(f"No worker process could be started: {reason or self._log.last_line()}")
-        return process
+    def close(self) -> None:
+        """End the process, which has nothing left to do."""
+        if self._is_open:
+            self._end(kill=True)
+
+    def _end(self, kill: bool) -> int:
+        self._is_open = False
+        self._channel.close()
+        return int(self._process.end(kill, _FAREWELL_SECONDS))
 
 
-class _Process:
-    """One child process that takes jobs and answers with lines."""
-
-    def __init__(self, command: list[str], environment: Mapping[str, str], log: IO[bytes]) -> None:
-        # A session of its own: Ctrl-C reaches the parent alone, which then ends its children.
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            env=environment,
-            start_new_session=True,
-        )
-        self._received = b""
-        self.threads_at_start = 0
-
-    def wait_until_ready(self, timeout: float) -> str | None:
-        """Wait for the first line; return why there is none, "" where the process did not say."""
-        answer = self._answer(timeout)
-        if answer is None:
-            return f"it was not ready within {timeout:g} s" if self.is_alive else ""
-        if "failed" in answer:
-            return str(answer["failed"])
-        self.threads_at_start = int(answer["threads"])
-        return None
-
-    @property
-    def is_alive(self) -> bool:
-        return self._process.poll() is None
-
-    def do(self, job: Job, timeout: float) -> int | None:
-        """Return the exit code of the worker, or None where it had to be stopped."""
-        assert self._process.stdin is not None
-        # A process that is gone has its exit code read below.
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(job.as_json().encode() + b"\n")
-            self._process.stdin.flush()
-        started = self._answer(timeout)
-        ended = self._answer(timeout) if started else None
-        if ended is not None:
-            return int(ended["ended"])
-        if not self.is_alive:
-            return int(self._process.returncode)
-        self._stop(int(started["started"]) if started else None)
-        return None
-
-    def _stop(self, worker: int | None) -> None:
-        """End the worker alone where that can be done; the next job starts a new zygote otherwise."""
-        if worker is not None and worker != self._process.pid:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(worker, signal.SIGKILL)
-            if self._answer(timeout=10) is not None:
-                return
-        self.kill()
-
-    def _answer(self, timeout: float) -> dict[str, Any] | None:
-        """Wait for one line; None at the end of the stream or of the time."""
-        deadline = time.monotonic() + timeout
-        # Two answers may arrive at once: whatever follows the first line is kept for the next call.
-        while b"\n" not in self._received:
-            chunk = self._receive(deadline - time.monotonic())
-            if not chunk:
-                return None
-            self._received += chunk
-        line, _, self._received = self._received.partition(b"\n")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-    def _receive(self, timeout: float) -> bytes:
-        assert self._process.stdout is not None
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._process.stdout, selectors.EVENT_READ)
-            if not selector.select(max(0.0, timeout)):
-                return b""
-        chunk = os.read(self._process.stdout.fileno(), 65536)
-        if not chunk:
-            self._process.wait(timeout=10)
-        return chunk
-
-    def kill(self) -> None:
-        """End the process and whatever it forked."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream:
-                with contextlib.suppress(BrokenPipeError):
-                    stream.close()
-
-    close = kill
+def _environment(threads: int, allocator: Allocator, scratch: Path) -> dict[str, str]:
+    pinned = PINNED_ALLOCATOR if allocator == "pinned" and sys.platform == "linux" else {}
+    cleared = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    return {
+        **cleared,
+        **pinned,
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        # numpy's own BLAS is never measured; its threads would only stand in the way of a fork.
+        "OPENBLAS_NUM_THREADS": "1",
+        # The first process of a case compiles, and says how long that took; the others find its result.
+        "TORCHINDUCTOR_CACHE_DIR": str(scratch / "inductor"),
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+    }
 
 
 def _cause(ended: int) -> str:

@@ -1,8 +1,7 @@
-"""A clean parent that forks one worker per job, or is itself the worker of a single one.
+"""A clean parent that forks one worker per request, or is itself the only worker.
 
 It imports torch and the pages but runs no operator: a fork after the parent ran OpenMP code hangs.
-Lines on standard input are jobs; lines on standard output say which process works and how it ended.
-A result travels through a file, so a crash in mid-write cannot be taken for one.
+Whoever asks for a worker hands over one end of a channel, on which the worker takes its jobs.
 """
 
 from __future__ import annotations
@@ -10,68 +9,75 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import faulthandler
-import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
+
+from harness.bench.measure.channel import Channel
 
 _PR_SET_PDEATHSIG = 1
 
 
 def main(arguments: list[str]) -> int:
-    """Serve jobs: ``zygote.py fork|once FOLDER …``."""
-    mode, *folders = arguments
+    """Serve: ``zygote.py fork|once DESCRIPTOR FOLDER …``."""
+    mode, descriptor, *folders = arguments
     end_with_parent()
-    jobs, replies = _take_over_pipes()
+    _close_the_pipes()
+    channel = Channel.of_descriptor(int(descriptor))
     # A crash then names the line of the page, on standard error.
     faulthandler.enable()
-    from harness.bench.catalog import Catalogue, load_catalogue
-    from harness.bench.measure.worker import Job, run
+    from harness.bench.catalog import load_catalogue
+    from harness.bench.measure.worker import serve
     from harness.paper.errors import SameopError
 
-    try:
-        catalogue: Catalogue = load_catalogue(Path(folder) for folder in folders)
-    except SameopError as error:
-        _reply(replies, failed=str(error))
-        return 1
-    if mode == "fork":
-        # The first dispatch mode of a process imports this, in more than a second: once here, not per fork.
-        import torch._dynamo  # noqa: F401
-
-    _reply(replies, ready=os.getpid(), threads=_thread_count())
-
-    def work(line: str) -> None:
+    def work(channel: Channel) -> None:
         volunteer_for_the_oom_killer()
-        run(Job.from_json(line), catalogue)
+        serve(channel, catalogue)
 
-    for line in jobs:
-        if mode == "once":
-            _reply(replies, started=os.getpid())
-            work(line)
-            _reply(replies, ended=0)
-            return 0
-        _fork(line, work, jobs, replies)
+    try:
+        catalogue = load_catalogue(Path(folder) for folder in folders)
+    except SameopError as error:
+        channel.send({"failed": str(error)})
+        return 1
+    if mode == "once":
+        channel.send({"ready": os.getpid(), "threads": _thread_count()})
+        work(channel)
+        return 0
+    # The first dispatch mode of a process imports this, in more than a second: once here, not per fork.
+    import torch._dynamo  # noqa: F401
+
+    channel.send({"ready": os.getpid(), "threads": _thread_count()})
+    while (request := channel.receive()) is not None:
+        if "reap" in request:
+            channel.send({"ended": _reap(request["reap"])})
+        else:
+            channel.send({"started": _fork(channel, work)})
     return 0
 
 
-def _fork(line: str, work: Any, jobs: TextIO, replies: TextIO) -> None:
+def _fork(channel: Channel, work: Callable[[Channel], None]) -> int:
+    descriptor = channel.take_descriptor()
     child = os.fork()
     if child == 0:
         # os._exit on every path: the child must never return into the parent's loop.
         status = 1
         try:
             end_with_parent()
-            jobs.close()
-            replies.close()
-            work(line)
+            channel.close()
+            work(Channel.of_descriptor(descriptor))
             status = 0
         finally:
             os._exit(status)
-    _reply(replies, started=child)
+    # The child's end would stay open here, and nobody would see it close.
+    os.close(descriptor)
+    return child
+
+
+def _reap(child: int) -> int:
     _, status = os.waitpid(child, 0)
-    _reply(replies, ended=os.waitstatus_to_exitcode(status))
+    return os.waitstatus_to_exitcode(status)
 
 
 def end_with_parent() -> None:
@@ -87,20 +93,12 @@ def volunteer_for_the_oom_killer() -> None:
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 
 
-def _take_over_pipes() -> tuple[TextIO, TextIO]:
-    """Keep both pipes from the pages: they read nothing, and what they print goes to standard error."""
-    jobs = os.fdopen(os.dup(0), encoding="utf-8")
-    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+def _close_the_pipes() -> None:
+    """Let the pages read nothing, and send what they print to standard error."""
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
     os.dup2(2, 1)
-    return jobs, replies
-
-
-def _reply(replies: TextIO, **content: Any) -> None:
-    replies.write(json.dumps(content) + "\n")
-    replies.flush()
 
 
 def _thread_count() -> int:

@@ -1,0 +1,196 @@
+"""A group: the implementations of one workload, measured in lock-step in several processes each."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from harness.bench.case import Case
+from harness.bench.measure.clocks import Block
+from harness.bench.measure.jobs import Job
+from harness.bench.measure.latency import ProcessSamples, choose_clock, estimate_latency
+from harness.bench.measure.settings import Settings
+from harness.bench.measure.workers import Worker, Workers
+from harness.paper.account import Account
+from harness.paper.record import Status
+
+# Fewer blocks than this have no median worth the name, however slow the call.
+_FEWEST_BLOCKS = 5
+
+Answer = Mapping[str, Any]
+
+
+@dataclass
+class Member:
+    """One implementation of a group with what its processes measured so far.
+
+    begun and ended: the answers of its first process. failure: the answer that ended it, or None.
+    samples: of every process, by the state of the caches. seconds: what it took, all in all.
+    """
+
+    case: Case
+    begun: Answer = field(default_factory=dict)
+    ended: Answer = field(default_factory=dict)
+    failure: Answer | None = None
+    samples: dict[str, list[ProcessSamples]] = field(default_factory=dict)
+    deterministic: bool = True
+    stopped: str = ""
+    scaling: dict[int, Member] = field(default_factory=dict)
+    seconds: float = 0.0
+    sampled: float = 0.0
+
+    def at_other_threads(self) -> Member:
+        """Return a member without samples of the same case, whose judged results are known."""
+        return Member(self.case, begun=self.begun)
+
+    def half_width(self, cache: str, threads: int) -> float:
+        """Return half the interval as a share of the median."""
+        processes = self.samples.get(cache, [])
+        if not processes:
+            return float("inf")
+        clock = choose_clock(processes, self.case.device, threads)
+        return estimate_latency(processes, clock).half_width
+
+
+@dataclass
+class _Seat:
+    """One process of a member, for one replicate."""
+
+    member: Member
+    worker: Worker
+    number: int
+    calls: int
+    taken: dict[str, ProcessSamples]
+    alive: bool = True
+
+    def turn(self, cache: str, *, rewarm: bool) -> None:
+        answer = self.ask("turn", cache=cache, calls=self.calls, rewarm=rewarm)
+        if answer is not None:
+            self.taken[cache].blocks += [Block(**block) for block in answer["blocks"]]
+
+    def ask(self, task: str, **options: Any) -> Answer | None:
+        """Ask the worker; an answer other than "measured" ends the member."""
+        answer = self.worker.ask(Job(task, options=options).as_request())
+        self.member.seconds += float(answer.get("seconds", 0.0))
+        if answer["status"] == Status.MEASURED:
+            return answer
+        self.alive = False
+        self.member.failure = _in_process(answer, self.number)
+        return None
+
+    def has_enough(self, cache: str, seconds: float) -> bool:
+        taken = self.taken[cache]
+        return not self.alive or (taken.seconds >= seconds and len(taken.blocks) >= _FEWEST_BLOCKS)
+
+
+@dataclass
+class Lap:
+    """Measures the members of a group in replicate after replicate, under one setting of threads.
+
+    job: makes the job that begins a member. cpus: chooses processors. caches: the states to time calls in.
+    account: is told what was measuring and what was judging.
+    """
+
+    workers: Workers
+    settings: Settings
+    threads: int
+    caches: tuple[str, ...]
+    job: Callable[[Case], Job]
+    cpus: Callable[[], tuple[int, ...]]
+    account: Account
+    now: Callable[[], float] = time.monotonic
+    shuffle: Callable[[list[_Seat]], None] = field(default_factory=lambda: random.Random(0).shuffle)  # noqa: S311  # an order, no secret
+
+    def run(self, members: Sequence[Member], meters: bool) -> None:
+        """Replicate until every member is precise enough, or its time is over."""
+        fewest, most = self.settings.processes
+        began = self.now()
+        for number in range(most):
+            active = [member for member in members if member.failure is None and not member.stopped]
+            if not active:
+                return
+            with self.account.phase("agreeing"):
+                self._replicate(active, number, meters=meters and number == 0)
+            spent = (self.now() - began) / len(members)
+            for member in active:
+                member.stopped = self._reason_to_stop(member, number + 1, fewest, most, spent)
+
+    def _reason_to_stop(self, member: Member, done: int, fewest: int, most: int, spent: float) -> str:
+        if done < fewest:
+            return ""
+        widths = [member.half_width(cache, self.threads) for cache in self.caches]
+        if max(widths) <= self.settings.precision:
+            return f"half the interval is at most {self.settings.precision:.1%} of the median"
+        if done == most:
+            return f"{most} processes"
+        # Another process takes about as long as those before it did.
+        if spent * (done + 1) / done > self.settings.case_seconds:
+            return "the time of the case was over"
+        return ""
+
+    def _replicate(self, members: Sequence[Member], number: int, meters: bool) -> None:
+        cpus = self.cpus()
+        with contextlib.ExitStack() as stack:
+            seats = []
+            for member in members:
+                worker = stack.enter_context(self.workers.hire(member.case.device, number))
+                seat = self._begin(member, worker, number, cpus)
+                if seat is not None:
+                    seats.append(seat)
+            with self.account.phase("measuring"):
+                for cache in self.caches:
+                    self._take_turns(seats, cache)
+            for seat in seats:
+                self._end(seat, meters)
+
+    def _begin(self, member: Member, worker: Worker, number: int, cpus: tuple[int, ...]) -> _Seat | None:
+        known = {key: member.begun[key] for key in ("calls", "bits") if key in member.begun}
+        if "agreement" in member.begun:
+            known["level"] = member.begun["agreement"]["level"]
+        options = {"warm_up_seconds": self.settings.warm_up_seconds, **known}
+        job = replace(self.job(member.case), threads=self.threads, cpus=cpus, options=options)
+        answer = worker.ask(job.as_request())
+        member.seconds += float(answer.get("seconds", 0.0))
+        # Warming up is a part of measuring; judging, which came before it in the same answer, is not.
+        self.account.transfer("agreeing", "measuring", answer.get("measuring_seconds", 0.0))
+        if answer["status"] != Status.MEASURED:
+            member.failure = _in_process(answer, number)
+            return None
+        member.begun = member.begun or answer
+        member.deterministic &= bool(answer["deterministic"]) and answer["bits"] == member.begun["bits"]
+        found = answer["worker"].get("cpus") or ()
+        warm = int(answer["warm_up_calls"]), bool(answer["warm_up_stable"])
+        taken = {cache: ProcessSamples([], tuple(found), *warm) for cache in self.caches}
+        return _Seat(member, worker, number, int(member.begun["calls"]), taken)
+
+    def _take_turns(self, seats: Sequence[_Seat], cache: str) -> None:
+        """Let the processes take turns, in a new order every round, until each has enough."""
+        waiting = [seat for seat in seats if seat.alive]
+        while waiting:
+            self.shuffle(waiting)
+            for seat in waiting:
+                seat.turn(cache, rewarm=len(waiting) > 1)
+            waiting = [seat for seat in waiting if not seat.has_enough(cache, self.settings.sample_seconds)]
+
+    def _end(self, seat: _Seat, meters: bool) -> None:
+        answer = seat.ask("end", meters=meters) if seat.alive else None
+        if answer is None:
+            return
+        self.account.transfer("agreeing", "measuring", answer.get("measuring_seconds", 0.0))
+        member = seat.member
+        if not member.ended:
+            member.ended = answer
+        for cache, taken in seat.taken.items():
+            member.samples.setdefault(cache, []).append(taken)
+            member.sampled += taken.seconds
+
+
+def _in_process(answer: Answer, number: int) -> Answer:
+    """Say in which process a case failed, where the first one did not."""
+    if not number or not answer.get("reason"):
+        return answer
+    return {**answer, "reason": f"{answer['reason']} (in process {number + 1}, the earlier ones were sound)"}

@@ -1,0 +1,239 @@
+"""Records: from what the processes of a case answered to one record."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from harness.bench.cost import Cost
+from harness.bench.measure.group import Answer, Member
+from harness.bench.measure.latency import Mode, latency_reading
+from harness.bench.measure.settings import Settings
+from harness.paper.record import Agreement, Reading, Record, Status
+from harness.paper.roofline import WINOGRAD, Roofline, SpeedLimit, faster_than_possible, roofline
+from harness.paper.units import Unit
+
+Readings = dict[str, Reading]
+
+
+def make_record(
+    member: Member,
+    settings: Settings,
+    expected: Answer,
+    after: Mapping[str, Answer],
+    limits: Mapping[str, SpeedLimit],
+    started: str,
+) -> Record:
+    """Make the record of a case.
+
+    expected: what evaluating the reference answered. after: what counting and certifying answered, of a
+    case that was measured. limits: the speed limit by device.
+    """
+    failure = member.failure or _objection(after)
+    status = Status(failure["status"]) if failure else Status.MEASURED
+    record = Record(
+        case=member.case.id,
+        status=status,
+        reason=failure.get("reason") if failure else None,
+        agreement=_agreement(member, failure, after),
+        readings=_withheld(failure) if failure else {},
+        inputs=expected.get("inputs", {}),
+        worker=_worker_facts(member),
+        started=started,
+        seconds=member.seconds,
+    )
+    if failure:
+        return record
+    readings = _readings(member, settings, expected, after)
+    return _held_to_the_limit(replace(record, readings=readings), member, limits.get(member.case.device))
+
+
+def _objection(after: Mapping[str, Answer]) -> Answer | None:
+    """Return the failure of an implementation that was followed and differs from its reference."""
+    certificate = _certificate(after["certified"]) if "certified" in after else None
+    if certificate is None or certificate["agrees"]:
+        return None
+    reason = f"It disagrees with the reference: {certificate['reason']}"
+    agreement = {
+        "agrees": False,
+        "level": "L1",
+        "reason": certificate["reason"],
+        "evidence": {"certificate": certificate},
+    }
+    return {"status": Status.DISAGREED, "reason": reason, "agreement": agreement}
+
+
+def _certificate(answer: Answer) -> Mapping[str, Any]:
+    """Return how an implementation was certified; a box that broke when it was opened is black."""
+    if answer["status"] == Status.MEASURED:
+        return dict(_writable(answer["certificate"]))
+    return {"box": "black", "agrees": True, "reason": f"following it failed: {answer['reason']}"}
+
+
+def _agreement(member: Member, failure: Answer | None, after: Mapping[str, Answer]) -> Agreement | None:
+    """Return both judgements of the first process, or the one that found a difference."""
+    if failure is not None:
+        found = _writable(failure.get("agreement"))
+        return Agreement(**found) if found else None
+    before, later = (_writable(answer["agreement"]) for answer in (member.begun, member.ended))
+    evidence = {"before": before["evidence"], "after": later["evidence"]}
+    if "certified" in after:
+        evidence["certificate"] = _certificate(after["certified"])
+    return Agreement(**{**before, "evidence": evidence})
+
+
+def _withheld(failure: Answer) -> Readings:
+    """Name the latency of a case that was judged and found wrong, and why it is not there."""
+    agreement = failure.get("agreement")
+    if not agreement or agreement.get("agrees"):
+        return {}
+    when = agreement.get("evidence", {}).get("when")
+    reason = "withheld, because the implementation disagrees with its reference" + (
+        f" {when}" if when else ""
+    )
+    return {"latency": Reading.missing(Unit.SECONDS_PER_CALL, reason)}
+
+
+def _worker_facts(member: Member) -> dict[str, Any]:
+    return {**member.begun.get("worker", {}), **member.ended.get("facts", {})}
+
+
+def _readings(member: Member, settings: Settings, expected: Answer, after: Mapping[str, Answer]) -> Readings:
+    readings = {
+        "latency": _latency(member, settings.threads, "hot"),
+        **({"latency_cold": _latency(member, settings.threads, "cold")} if "cold" in member.samples else {}),
+        **_scaling(member, settings.threads),
+        **_compilation(member),
+        **{name: _reading(found) for name, found in member.ended.get("readings", {}).items()},
+    }
+    if "counted" in after:
+        readings["macs"] = _counted(after["counted"], expected["ones_probe"])
+    return readings
+
+
+def _latency(member: Member, threads: int, cache: str) -> Reading:
+    device = member.case.device
+    mode = Mode(device, cache, threads, "included" if device == "cpu" else "excluded")
+    reading = latency_reading(member.samples[cache], mode, member.stopped)
+    return replace(reading, facts={**reading.facts, "deterministic": member.deterministic})
+
+
+def _scaling(member: Member, threads: int) -> Readings:
+    """Return the latency on all processors, with that on fewer beside it."""
+    if not member.scaling:
+        return {}
+    most = max(member.scaling)
+    failed = {count: other.failure for count, other in member.scaling.items() if other.failure}
+    if most in failed:
+        reason = f"with {most} threads: {failed[most]['reason']}"
+        return {"latency_all_threads": Reading.missing(Unit.SECONDS_PER_CALL, reason)}
+    found = {
+        count: _latency(other, count, "hot") for count, other in member.scaling.items() if count not in failed
+    }
+    times = {threads: _latency(member, threads, "hot").value} | {n: found[n].value for n in found}
+    reading = found[most]
+    facts = {
+        **reading.facts,
+        "scaling": {str(count): times[count] for count in sorted(times)},
+        "speedup": (times[threads] or 0.0) / reading.value if reading.value else None,
+    }
+    return {"latency_all_threads": replace(reading, facts=facts)}
+
+
+def _compilation(member: Member) -> Readings:
+    """Return what the first call of a compiled form took beyond a later one."""
+    if member.case.implementation.kind != "compiled":
+        return {}
+    later = member.begun["seconds_per_call"]
+    return {
+        "compilation": Reading(
+            Unit.SECONDS,
+            max(0.0, member.begun["first_call_seconds"] - later),
+            facts={
+                "means": "the first call of the first process, less a later call; no cache held its result"
+            },
+        )
+    }
+
+
+def _held_to_the_limit(record: Record, member: Member, limit: SpeedLimit | None) -> Record:
+    """Add every latency's share of the roofline, and refuse a latency that cannot be true."""
+    if limit is None:
+        return record
+    cost = member.case.scope.cost(member.case.workload.dims)
+    readings = dict(record.readings)
+    for name in [name for name in readings if name.startswith("latency")]:
+        reading = readings[name]
+        if reading.value is None:
+            continue
+        found = _roofline(member, cost, limit, int(reading.facts["threads"]))
+        impossible = faster_than_possible(reading.value, found, _fewer_products(member))
+        if impossible and member.case.direction == "forward":
+            return replace(
+                record,
+                status=Status.FAILED,
+                reason=f"Its time is not valid: {impossible}",
+                readings={"latency": Reading.missing(Unit.SECONDS_PER_CALL, f"invalid: {impossible}")},
+            )
+        readings[name] = replace(reading, facts={**reading.facts, "roofline": _told(found, reading, cost)})
+    return replace(record, readings=readings)
+
+
+def _roofline(member: Member, cost: Cost, limit: SpeedLimit, threads: int) -> Roofline:
+    """Return the roofline of a forward call; a training step does at least as much."""
+    dtype = member.case.dtype
+    itemsize: int = getattr(torch, dtype).itemsize
+    return roofline(limit, cost.minimal_bytes(itemsize), _macs(cost), dtype, threads)
+
+
+def _macs(cost: Cost) -> float:
+    """Return the MACs that no program can leave out: taps on padding can be."""
+    return float(cost.macs if cost.macs_in_bounds is None else cost.macs_in_bounds)
+
+
+def _fewer_products(member: Member) -> float:
+    """Return how many times fewer products than the formula's the implementation may need.
+
+    Where its page declares another count it reorders the formula, and nothing is known.
+    """
+    return math.inf if member.case.implementation.counted else WINOGRAD
+
+
+def _told(found: Roofline, reading: Reading, cost: Cost) -> dict[str, Any]:
+    return {
+        "seconds": found.seconds,
+        "share": found.share(reading.value) if reading.value else None,
+        "bound": found.bound,
+        "reason": found.reason,
+        "bytes": found.minimal_bytes,
+        "macs": _macs(cost),
+    }
+
+
+def _reading(content: Mapping[str, Any]) -> Reading:
+    unit, value = Unit(content["unit"]), content["value"]
+    if value is not None and not math.isfinite(value):
+        return Reading.missing(unit, f"the meter returned {value}")
+    return Reading(**{**_writable(content), "unit": unit, "samples": tuple(content["samples"])})
+
+
+def _counted(answer: Answer, ones_probe: Mapping[str, Any]) -> Reading:
+    """Return the reading of the counters, with the witness that is common to all implementations."""
+    if answer["status"] != Status.MEASURED:
+        return Reading.missing(Unit.MACS_PER_CALL, f"counting failed: {answer['reason']}")
+    reading = _reading(answer["readings"]["macs"])
+    witnesses = {"ones_probe": ones_probe, **reading.facts["witnesses"]}
+    return replace(reading, facts={**reading.facts, "witnesses": witnesses})
+
+
+def _writable(value: Any) -> Any:
+    """Spell out what JSON has no number for, such as the error of an output that is not a number."""
+    if isinstance(value, dict):
+        return {key: _writable(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_writable(entry) for entry in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,99 @@
+"""How long and how precisely each preset measures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self
+
+from harness.bench.case import Preset
+from harness.bench.measure.workers import Allocator
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides how a case is sampled.
+
+    total_seconds: of the whole session, None where it may take as long as it takes. case_seconds: of one
+    case at most. processes: the fewest and the most. precision: half the interval, as a share of the median,
+    at which a case is done. warm_up_seconds and sample_seconds: in each process, at most. cold: whether calls
+    are timed on cold caches too. scaling: whether they are timed on all processors too. instructions: whether
+    they are counted under valgrind. is_brief: whether claims are proved at their smallest shape alone.
+    """
+
+    total_seconds: float | None
+    case_seconds: float
+    processes: tuple[int, int]
+    precision: float
+    warm_up_seconds: float
+    sample_seconds: float
+    cold: bool = False
+    scaling: bool = False
+    instructions: bool = False
+    threads: int = 1
+    allocator: Allocator = "pinned"
+    is_brief: bool = False
+
+    def options(self) -> dict[str, object]:
+        """Return what must be equal before a run may be resumed."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, preset: Preset) -> Self:
+        """Return what a preset stands for."""
+        return cls(**_PRESETS[preset])
+
+    def estimate_seconds(self, cases: int, claims: int) -> float:
+        """Estimate how long a session takes, before it starts."""
+        sampling = self.processes[0] * (self.warm_up_seconds + self.sample_seconds)
+        per_case = min(sampling, self.case_seconds) + _BESIDE_A_CASE
+        seconds = _START_SECONDS + claims * (_BRIEF_CLAIM if self.is_brief else _CLAIM) + cases * per_case
+        return min(seconds, self.total_seconds or seconds)
+
+    def within(self, case_seconds: float) -> Settings:
+        """Return the settings for a case that may take so long: less sampling where time is short."""
+        share = case_seconds / (self.processes[0] * 2)
+        return replace(
+            self,
+            case_seconds=case_seconds,
+            warm_up_seconds=min(self.warm_up_seconds, share),
+            sample_seconds=min(self.sample_seconds, share),
+        )
+
+
+# As measured on two cores, claims two at once: starting up with the speed limit; a case beside its sampling;
+# a claim at its smallest shape, and a claim in full.
+_START_SECONDS, _BESIDE_A_CASE, _BRIEF_CLAIM, _CLAIM = 10.0, 1.0, 0.07, 0.4
+
+_PRESETS: Mapping[Preset, Mapping[str, Any]] = {
+    # 3 minutes on two cores, less what writing the page and ending take.
+    "quick": {
+        "total_seconds": 165.0,
+        "case_seconds": 4.0,
+        "processes": (3, 6),
+        "precision": 0.01,
+        "warm_up_seconds": 0.2,
+        "sample_seconds": 0.25,
+        "is_brief": True,
+    },
+    # 30 minutes likewise.
+    "standard": {
+        "total_seconds": 1720.0,
+        "case_seconds": 6.0,
+        "processes": (3, 8),
+        "precision": 0.01,
+        "warm_up_seconds": 0.2,
+        "sample_seconds": 0.25,
+        "scaling": True,
+    },
+    "full": {
+        "total_seconds": None,
+        "case_seconds": 20.0,
+        "processes": (5, 15),
+        "precision": 0.005,
+        "warm_up_seconds": 0.5,
+        "sample_seconds": 0.5,
+        "cold": True,
+        "scaling": True,
+    },
+}
