@@ -23,6 +23,7 @@ _MOST_NAMES = 64
 _LONGEST_NAME = 160
 _CPU = DeviceType.CPU
 _COMPILED = "Torch-Compiled Region"
+_INDUCTOR_GRAPH = "## Call CompiledFxGraph"
 _OPERATOR = re.compile(r"\w+::\w+")
 _NO_WORK = {"empty", "empty_strided", "resize_", "set_", "_local_scalar_dense"}
 # A library computes these, unless the sizes or the dtype are none that it takes.
@@ -52,7 +53,7 @@ class Ran:
 
     operators: every operator of torch that was called, with its calls. native: those that torch's own loops
     computed. kernels: what ran inside libraries and on the device. compiled_regions: how often a compiled
-    program was entered. attention: the backends of scaled_dot_product_attention. left_out: names beyond the
+    program was entered; compiled_graphs: how often code of Inductor was called in one. attention: the backends of scaled_dot_product_attention. left_out: names beyond the
     bound. reasons: why a source told nothing.
     """
 
@@ -60,6 +61,7 @@ class Ran:
     native: tuple[str, ...] = ()
     kernels: tuple[Kernel, ...] = ()
     compiled_regions: int = 0
+    compiled_graphs: int = 0
     attention: tuple[str, ...] = ()
     libraries: tuple[str, ...] = ()
     builds: Mapping[str, str] = field(default_factory=dict)
@@ -165,13 +167,18 @@ def _describe(events: list[Any], generated: Counter[str], told: Told, device: st
         operators=dict(operators.most_common(_MOST_NAMES)),
         native=tuple(native[:_MOST_NAMES]),
         kernels=tuple(kernels[:_MOST_NAMES]),
-        compiled_regions=sum(calls for name, calls in names.items() if name.startswith(_COMPILED)),
+        compiled_regions=_calls_of(_COMPILED, names),
+        compiled_graphs=_calls_of(_INDUCTOR_GRAPH, names),
         attention=tuple(sorted(_ATTENTION[name] for name in map(_bare, operators) if name in _ATTENTION)),
         libraries=tuple(sorted(_libraries(operators, native, kernels))),
         builds=told.builds,
         left_out=sum(max(0, len(found) - _MOST_NAMES) for found in (operators, kernels)),
         reasons=told.reasons,
     )
+
+
+def _calls_of(beginning: str, names: Mapping[str, int]) -> int:
+    return sum(calls for name, calls in names.items() if name.startswith(beginning))
 
 
 def _bare(operator: str) -> str:
