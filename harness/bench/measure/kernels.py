@@ -53,8 +53,8 @@ class Ran:
 
     operators: every operator of torch that was called, with its calls. native: those that torch's own loops
     computed. kernels: what ran inside libraries and on the device. compiled_regions: how often a compiled
-    program was entered; compiled_graphs: how often code of Inductor was called in one. attention: the backends of scaled_dot_product_attention. left_out: names beyond the
-    bound. reasons: why a source told nothing.
+    program was entered; compiled_graphs: how often code of Inductor was called. attention: the backends of
+    scaled_dot_product_attention. left_out: names beyond the bound. reasons: why a source told nothing.
     """
 
     operators: Mapping[str, int] = field(default_factory=dict)
