@@ -21,7 +21,7 @@ from harness.tests.projects import PAGE
 from harness.validation import spread
 from harness.validation.peers import sameop, turns
 from harness.validation.peers.candidates import LONGEST, SHORTEST, matching, spread_out
-from harness.validation.peers.comparison import Plan, compare, steps
+from harness.validation.peers.comparison import Deadline, Plan, compare, steps
 from harness.validation.peers.load import busy_processors
 from harness.validation.peers.observations import Experiment, Notebook, Observation
 from harness.validation.peers.peer import Estimate, missing
@@ -65,7 +65,9 @@ class Machine:
         """Answer for every case; the noise goes up and down from turn to turn."""
         self.taken.append(turn)
         self.seen_busy.append(self.busy)
-        sign = 1 if sum(other.tool == turn.tool for other in self.taken) % 2 else -1
+        before = zip(self.taken, self.seen_busy, strict=True)
+        alike = sum(other.tool == turn.tool and busy == self.busy for other, busy in before)
+        sign = 1 if alike % 2 else -1
         factor = (1 + self.bias.get(turn.tool, 0)) * (1 + sign * self.noise[turn.tool])
         return {one: Outcome(Estimate(1e-3 * factor), 0.2) for one in turn.cases}
 
@@ -80,7 +82,7 @@ class Machine:
 def observe(folder: Path, machine: Machine, plan: Plan = PLAN) -> Summary:
     """Make the comparison and judge it."""
     found = notebook(folder)
-    compare(plan, found, machine, machine.load, lambda _: None)
+    compare(plan, found, machine, machine.load, lambda _: None, Deadline(math.inf))
     return summarise(plan, Notebook(folder))
 
 
@@ -100,7 +102,7 @@ def test_every_tool_has_one_turn_a_round_in_changing_order(tmp_path: Path) -> No
 def test_a_comparison_that_was_killed_goes_on(tmp_path: Path) -> None:
     """What is written down is not measured again, and the rest keeps its order."""
     machine, whole = Machine(QUIET), Machine(QUIET)
-    compare(PLAN, notebook(tmp_path / "whole"), whole, whole.load, lambda _: None)
+    compare(PLAN, notebook(tmp_path / "whole"), whole, whole.load, lambda _: None, Deadline(math.inf))
 
     def dies(turn: Turn) -> Mapping[CaseId, Outcome]:
         if len(machine.taken) == 7:
@@ -108,7 +110,7 @@ def test_a_comparison_that_was_killed_goes_on(tmp_path: Path) -> None:
         return machine(turn)
 
     with pytest.raises(KeyboardInterrupt):
-        compare(PLAN, notebook(tmp_path / "killed"), dies, machine.load, lambda _: None)
+        compare(PLAN, notebook(tmp_path / "killed"), dies, machine.load, lambda _: None, Deadline(math.inf))
     with (tmp_path / "killed" / "observations.jsonl").open("ab") as file:
         file.write(b'{"kind": "observation", "load": "qui')
     observe(tmp_path / "killed", machine)
@@ -129,7 +131,24 @@ def test_the_load_is_on_for_the_busy_rounds_alone(tmp_path: Path) -> None:
     """Quiet rounds run without the loops, busy ones with them."""
     machine = Machine(QUIET)
     observe(tmp_path, machine)
-    assert machine.seen_busy == [False] * 12 + [True] * 12
+    assert machine.seen_busy == ([False] * 3 + [True] * 3) * 4
+
+
+def test_the_time_is_kept(tmp_path: Path) -> None:
+    """No turn begins that might end too late; what is left is counted, and the next command takes it."""
+    now = [0.0]
+    machine = Machine(QUIET)
+
+    def slow(turn: Turn) -> Mapping[CaseId, Outcome]:
+        now[0] += 10
+        return machine(turn)
+
+    found = notebook(tmp_path)
+    left = compare(PLAN, found, slow, machine.load, lambda _: None, Deadline(65, lambda: now[0]))
+    assert (len(machine.taken), left) == (6, 2 * 4 * 3 - 6)
+    assert summarise(PLAN, found).exit is Exit.INCONCLUSIVE
+    assert observe(tmp_path, machine).exit is Exit.PASS
+    assert len(machine.taken) == 2 * 4 * 3
 
 
 @pytest.mark.parametrize(
@@ -162,7 +181,7 @@ def test_what_has_no_value_is_told_and_asked_for_again(tmp_path: Path) -> None:
         return machine(turn)
 
     found = notebook(tmp_path)
-    compare(PLAN, found, fails, machine.load, lambda _: None)
+    compare(PLAN, found, fails, machine.load, lambda _: None, Deadline(math.inf))
     summary = summarise(PLAN, found)
     assert summary.complaints == [f"asv at {one}: asv is ill" for one in (ONE, TWO)]
     assert summary.exit is Exit.INCONCLUSIVE
@@ -396,7 +415,7 @@ def test_a_turn_that_hangs_is_ended(project: Path, monkeypatch: pytest.MonkeyPat
     [
         (["--tools", "stopwatch"], "'stopwatch' is no tool: known are sameop, torch, "),
         (["--rounds", "0"], "argument --rounds: 0 is less than one; see "),
-        (["--seconds", "-1"], "argument --seconds: -1 is no number of seconds between 0 and 3600; see "),
+        (["--seconds", "-1"], "argument --seconds: -1 is no number between 0 and 3600; see "),
         (["--load", "some"], "argument --load: invalid choice: 'some'"),
     ],
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -21,7 +22,7 @@ from harness.paper.errors import Exit, NothingToMeasureError, SameopError
 from harness.paper.record import CaseId
 from harness.validation.peers import sameop
 from harness.validation.peers.candidates import matching, offered, spread_out
-from harness.validation.peers.comparison import LOADS, Plan, TakeTurn, compare
+from harness.validation.peers.comparison import LOADS, Deadline, Plan, TakeTurn, compare
 from harness.validation.peers.load import busy_processors
 from harness.validation.peers.observations import Experiment, Notebook
 from harness.validation.peers.peer import missing
@@ -58,7 +59,10 @@ def _run(options: argparse.Namespace) -> Exit:
     cases = _cases(notebook, project, catalogue, options)
     plan = Plan(tuple(cases), tools, _loads(options.load), options.rounds, options.seconds, options.allocator)
     notebook.open(_experiment(plan, project, catalogue))
-    compare(plan, notebook, _taker(project), busy_processors, _say)
+    deadline = Deadline(60 * options.minutes or math.inf)
+    left = compare(plan, notebook, _taker(project), busy_processors, _say, deadline)
+    if left:
+        _say(f"The {options.minutes:g} minutes are over with {left} turns left: the same command goes on.")
     return _report(plan, notebook, as_json=options.json)
 
 
@@ -138,8 +142,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cases", type=_at_least_one, default=12, help="how many operators")
     parser.add_argument("--tools", default=",".join(USUAL), help=f"of {', '.join((OURS, *PEERS))}")
     parser.add_argument("--load", choices=(*LOADS, "both"), default="both")
-    parser.add_argument("--seconds", type=_positive, default=0.3, help="for each tool, case and round")
+    parser.add_argument("--seconds", type=_positive, default=0.5, help="for each tool, case and round")
     parser.add_argument("--allocator", choices=("default", "pinned"), default="default")
+    parser.add_argument("--minutes", type=_minutes, default=10, help="stop after so long; 0 for no limit")
     parser.add_argument("--json", action="store_true", help="print the summary as one JSON document")
     return parser
 
@@ -162,8 +167,12 @@ def _at_least_one(text: str) -> int:
 def _positive(text: str) -> float:
     number = float(text)
     if not 0 < number < 3600:
-        raise argparse.ArgumentTypeError(f"{text} is no number of seconds between 0 and 3600")
+        raise argparse.ArgumentTypeError(f"{text} is no number between 0 and 3600")
     return number
+
+
+def _minutes(text: str) -> float:
+    return float(text) and _positive(text)
 
 
 def _say(line: str) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import groupby
 
 from harness.paper.errors import SameopError
 from harness.paper.record import CaseId
@@ -43,20 +44,47 @@ class Step:
 
 
 def steps(plan: Plan, notebook: Notebook) -> Iterator[Step]:
-    """Yield what the notebook does not hold yet.
+    """Yield what the notebook does not hold yet, round after round.
 
     The order of tools and of cases is drawn for every round from the round's own number, so that a comparison
     that goes on does so in the order that it would have had.
     """
-    for load in plan.loads:
-        for number in range(plan.rounds):
+    for number in range(plan.rounds):
+        for load in plan.loads:
             draw = random.Random(f"{load} {number}")  # noqa: S311  # an order, no secret
-            tools = draw.sample(sorted(plan.tools), len(plan.tools))
-            for tool in tools:
+            for tool in draw.sample(sorted(plan.tools), len(plan.tools)):
                 order = draw.sample(plan.cases, len(plan.cases))
                 left = tuple(case for case in order if not notebook.has(load, number, tool, case))
                 if left:
                     yield Step(load, number, Turn(tool, left, plan.seconds, plan.allocator))
+
+
+@dataclass
+class Deadline:
+    """When to stop before a turn that would end too late; a turn is taken to last as long as the longest."""
+
+    seconds: float
+    now: Callable[[], float] = time.monotonic
+    _longest: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._began = self._last = self.now()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the beginning."""
+        return self.now() - self._began
+
+    def turn_ended(self) -> float:
+        """Return how long the turn took that ends now."""
+        before, self._last = self._last, self.now()
+        self._longest = max(self._longest, self._last - before)
+        return self._last - before
+
+    @property
+    def is_near(self) -> bool:
+        """Whether another turn might end too late."""
+        return self.elapsed + self._longest > self.seconds
 
 
 def compare(
@@ -65,33 +93,34 @@ def compare(
     take: TakeTurn,
     busy: Loaded,
     say: Callable[[str], None],
-) -> None:
-    """Take every turn that is left, and write down what came of it before the next one begins."""
+    deadline: Deadline,
+) -> int:
+    """Take the turns that are left, each written down before the next begins; return how many remain."""
     waiting = list(steps(plan, notebook))
-    began = time.monotonic()
-    for load in plan.loads:
-        mine = [step for step in waiting if step.load == load]
-        if not mine:
-            continue
+    done = 0
+    for load, group in groupby(waiting, key=lambda step: step.load):
         with busy() if load == "busy" else contextlib.nullcontext():
-            for step in mine:
+            for step in group:
+                if deadline.is_near:
+                    return len(waiting) - done
                 said = _observe(step, notebook, take)
-                done = waiting.index(step) + 1
-                left = (time.monotonic() - began) / done * (len(waiting) - done)
-                say(f"{load}, round {step.round + 1} of {plan.rounds}, {said}; {left / 60:.1f} min left")
+                done += 1
+                seconds, left = deadline.turn_ended(), deadline.elapsed / done * (len(waiting) - done)
+                place = f"round {step.round + 1} of {plan.rounds}, {load}"
+                say(f"{place}, {said} in {seconds:.1f} s; all done in {left / 60:.1f} min")
+    return 0
 
 
 def _observe(step: Step, notebook: Notebook, take: TakeTurn) -> str:
     started = datetime.now(UTC).isoformat(timespec="seconds")
     average = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    before = time.monotonic()
     try:
         outcomes = take(step.turn)
     except SameopError as error:
         outcomes = {case: Outcome(None, reason=str(error)) for case in step.turn.cases}
     notebook.add([_observation(step, case, outcome, started, average) for case, outcome in outcomes.items()])
     failed = [outcome.reason for outcome in outcomes.values() if outcome.reason]
-    said = f"{step.turn.tool}: {len(outcomes) - len(failed)} cases in {time.monotonic() - before:.1f} s"
+    said = f"{step.turn.tool}: {len(outcomes) - len(failed)} cases"
     return said + (f", {len(failed)} without a value ({failed[0]})" if failed else "")
 
 

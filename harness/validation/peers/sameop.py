@@ -57,7 +57,11 @@ def _session() -> type[Session]:
     from harness.bench.measure.session import Session
 
     class LatencyAlone(Session):
-        """A session that judges and times, and neither certifies nor counts."""
+        """A session that judges and times; what else it reads of a call is none of the peers' business."""
+
+        def _take_laps(self, members: Sequence[Any]) -> None:
+            settings = self._settings_for(members[0].case)
+            self._lap(settings, settings.threads, ("hot",)).run(members, meters=False)
 
         def _look_closer(self, members: Sequence[Any]) -> dict[str, Any]:  # noqa: ARG002  # as it is called
             return {}
