@@ -1,0 +1,1 @@
+"""Validation: the harness's own numbers held beside independent ones."""
