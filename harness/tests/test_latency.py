@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 from harness.bench.measure.clocks import Block
-from harness.bench.measure.latency import (
-    Mode,
-    ProcessSamples,
-    choose_clock,
-    estimate_latency,
-    latency_reading,
-)
+from harness.bench.measure.latency import ProcessSamples, choose_clock, estimate_latency, latency_reading
+from harness.bench.measure.modes import Mode
 
-ONE = Mode("cpu", "hot", 1)
+ONE = Mode.of("hot", "cpu", 1)
 
 
-def process(seconds: Sequence[float], wall: float = 1.0, **facts: float) -> ProcessSamples:
+def process(seconds: Sequence[float], wall: float = 1.0, **facts: Any) -> ProcessSamples:
     """Return a process with blocks of two calls, which take so long by the CPU clock, and so much more."""
-    known = {"others_seconds": 0.0, "faults": 0, "waits": 0, "preemptions": 0, **facts}
+    known: dict[str, Any] = {"others_seconds": 0.0, "faults": 0, "waits": 0, "preemptions": 0, **facts}
     return ProcessSamples(
         [Block(2, 2 * wall * value, 2 * value, **known) for value in seconds], (1,), 12, True
     )
@@ -76,9 +72,9 @@ def test_preempted_samples_do_not_move_the_value() -> None:
         ("cuda", 1, {}, "CUDA events"),
     ],
 )
-def test_clock_fits_the_program(device: str, threads: int, facts: dict[str, float], clock: str) -> None:
+def test_clock_fits_the_program(device: str, threads: int, facts: dict[str, Any], clock: str) -> None:
     """A program that sleeps, waits, or lets others work is told by the wall: no work is hidden."""
-    assert choose_clock([process([1.0] * 5, **facts)], device, threads) == clock
+    assert choose_clock([process([1.0] * 5, **facts)], Mode.of("hot", device, threads)) == clock
 
 
 def test_modes_of_processes_are_told() -> None:
@@ -98,7 +94,7 @@ def test_faults_count_per_call() -> None:
 
 def test_unknown_is_unknown_and_not_zero() -> None:
     """What a clock cannot tell is left out of the reading as unknown."""
-    reading = latency_reading([ProcessSamples([Block(1, 1e-3)])], Mode("cuda", "hot", 1, "excluded"), "")
+    reading = latency_reading([ProcessSamples([Block(1, 1e-3)])], Mode.of("hot", "cuda", 1), "")
     for name in ("cpu_seconds_per_call", "faults_per_call", "waits_per_call", "preempted_share"):
         assert reading.facts[name] is None
 

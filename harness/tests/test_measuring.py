@@ -23,7 +23,7 @@ SLOW = implementation("slow", "time.sleep(0.0433)\nreturn x * factor", "import t
 # More calls than come before timing, fewer than come before the second agreement.
 LATE = implementation(
     "late",
-    "global calls\ncalls += 1\ntime.sleep(0.0777)\nreturn x * factor + (calls > 12)",
+    "global calls\ncalls += 1\ntime.sleep(0.0777)\nreturn x * factor + (calls > 18)",
     "import time\n\ncalls = 0",
 )
 SLOW_TIMES = re.compile(r"0\.04[345]\d{5}|\b4[345]\.\d+ ms")
@@ -146,7 +146,9 @@ def test_statistics_are_those_of_the_records(judged: Judged) -> None:
         assert stats["rounds"] == len(samples)
         assert (stats["min"], stats["max"]) == (min(samples), max(samples))
         assert stats["mean"] == statistics.mean(samples)
-        assert stats["median"] == statistics.median(samples) == latency["value"]
+        assert stats["median"] == statistics.median(samples)
+        processes = [process["median"] for process in latency["facts"]["processes"]]
+        assert latency["value"] == statistics.median(processes)
 
 
 def test_pytest_benchmark_reads_the_file(judged: Judged) -> None:

@@ -108,8 +108,12 @@ def test_what_ran_may_object(bench: Bench) -> None:
     """Where another program ran than the one that was judged there is no reading; the facts say what ran."""
     procedure = bench.procedure()
     procedure.begin(0.01)
-    ended = procedure.end({"memory": noting(bench, "memory")}, lambda call: ({"ran": "eager"}, RED))
-    assert ended == Ended(RED, facts={"ran": "eager"})
+    ended = procedure.end(
+        {"memory": noting(bench, "memory")}, lambda call: ({"ran": "eager"}, "It ran eagerly.")
+    )
+    assert (ended.vouched.status, ended.vouched.reason) == (Status.FAILED, "It ran eagerly.")
+    assert ended.facts == {"ran": "eager"}
+    assert not ended.readings
     assert "memory" not in bench.events
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from itertools import chain, repeat
 
 import pytest
@@ -96,12 +96,7 @@ def test_caches_are_warmed_where_another_process_ran(
     assert len(made) == untimed
 
 
-@pytest.fixture(params=[CpuClock, ColdCpuClock])
-def clock(request: pytest.FixtureRequest) -> Iterator[CpuClock | ColdCpuClock]:
-    """Make each clock of the CPU."""
-    return request.param()
-
-
+@pytest.mark.parametrize("clock", [CpuClock(), ColdCpuClock()], ids=["hot", "cold"])
 def test_clocks_time_exactly_the_calls(clock: CpuClock, call: Call, made: list[str]) -> None:
     """A clock makes the calls it was asked for, and knows everything of a block that it promises."""
     block = clock.time(call, 7)

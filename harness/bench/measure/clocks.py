@@ -135,32 +135,3 @@ class _Usage(NamedTuple):
 
 def _less(now: int | None, before: int | None) -> int | None:
     return None if now is None or before is None else now - before
-
-
-class CudaClock:
-    """Device time of a block between two events; launches are hidden once the queue is full."""
-
-    name = "CUDA events"
-    launch = "excluded once the queue is full"
-    cache = "hot"
-
-    def __init__(self) -> None:
-        self._start = torch.cuda.Event(enable_timing=True)
-        self._end = torch.cuda.Event(enable_timing=True)
-
-    def time(self, call: Call, calls: int) -> Block:
-        """Time ``calls`` calls in a row and wait for the device."""
-        torch.cuda.synchronize()
-        self._start.record()
-        for _ in range(calls):
-            call()
-        self._end.record()
-        torch.cuda.synchronize()
-        return Block(calls, self._start.elapsed_time(self._end) * 1e-3)
-
-
-def clocks_for(device: str) -> Mapping[str, Callable[[], Clock]]:
-    """Return how to make the clocks of a device, by the state of the caches."""
-    if device == "cuda":
-        return {"hot": CudaClock}
-    return {"hot": CpuClock, "cold": ColdCpuClock}

@@ -13,6 +13,7 @@ from harness.bench.case import Case
 from harness.bench.measure.clocks import Block
 from harness.bench.measure.jobs import Job
 from harness.bench.measure.latency import ProcessSamples, choose_clock, estimate_latency
+from harness.bench.measure.modes import Mode
 from harness.bench.measure.settings import Settings
 from harness.bench.measure.workers import Worker, Workers
 from harness.paper.account import Account
@@ -29,7 +30,7 @@ class Member:
     """One implementation of a group with what its processes measured so far.
 
     begun and ended: the answers of its first process. failure: the answer that ended it, or None.
-    samples: of every process, by the state of the caches. seconds: what it took, all in all.
+    samples: of every process, by mode. seconds: what it took, all in all.
     """
 
     case: Case
@@ -47,12 +48,12 @@ class Member:
         """Return a member without samples of the same case, whose judged results are known."""
         return Member(self.case, begun=self.begun)
 
-    def half_width(self, cache: str, threads: int) -> float:
+    def half_width(self, mode: str, threads: int) -> float:
         """Return half the interval as a share of the median."""
-        processes = self.samples.get(cache, [])
+        processes = self.samples.get(mode, [])
         if not processes:
             return float("inf")
-        clock = choose_clock(processes, self.case.device, threads)
+        clock = choose_clock(processes, Mode.of(mode, self.case.device, threads))
         return estimate_latency(processes, clock).half_width
 
 
@@ -67,10 +68,10 @@ class _Seat:
     taken: dict[str, ProcessSamples]
     alive: bool = True
 
-    def turn(self, cache: str, *, rewarm: bool) -> None:
-        answer = self.ask("turn", cache=cache, calls=self.calls, rewarm=rewarm)
+    def turn(self, mode: str, *, rewarm: bool) -> None:
+        answer = self.ask("turn", mode=mode, calls=self.calls, rewarm=rewarm)
         if answer is not None:
-            self.taken[cache].blocks += [Block(**block) for block in answer["blocks"]]
+            self.taken[mode].blocks += [Block(**block) for block in answer["blocks"]]
 
     def ask(self, task: str, **options: Any) -> Answer | None:
         """Ask the worker; an answer other than "measured" ends the member."""
@@ -82,8 +83,8 @@ class _Seat:
         self.member.failure = _in_process(answer, self.number)
         return None
 
-    def has_enough(self, cache: str, seconds: float) -> bool:
-        taken = self.taken[cache]
+    def has_enough(self, mode: str, seconds: float) -> bool:
+        taken = self.taken[mode]
         return not self.alive or (taken.seconds >= seconds and len(taken.blocks) >= _FEWEST_BLOCKS)
 
 
@@ -91,14 +92,14 @@ class _Seat:
 class Lap:
     """Measures the members of a group in replicate after replicate, under one setting of threads.
 
-    job: makes the job that begins a member. cpus: chooses processors. caches: the states to time calls in.
+    job: makes the job that begins a member. cpus: chooses processors. modes: those to time calls in.
     account: is told what was measuring and what was judging.
     """
 
     workers: Workers
     settings: Settings
     threads: int
-    caches: tuple[str, ...]
+    modes: tuple[str, ...]
     job: Callable[[Case], Job]
     cpus: Callable[[], tuple[int, ...]]
     account: Account
@@ -122,7 +123,7 @@ class Lap:
     def _reason_to_stop(self, member: Member, done: int, fewest: int, most: int, spent: float) -> str:
         if done < fewest:
             return ""
-        widths = [member.half_width(cache, self.threads) for cache in self.caches]
+        widths = [member.half_width(mode, self.threads) for mode in self.modes]
         if max(widths) <= self.settings.precision:
             return f"half the interval is at most {self.settings.precision:.1%} of the median"
         if done == most:
@@ -142,8 +143,8 @@ class Lap:
                 if seat is not None:
                     seats.append(seat)
             with self.account.phase("measuring"):
-                for cache in self.caches:
-                    self._take_turns(seats, cache)
+                for mode in self.modes:
+                    self._take_turns(seats, mode)
             for seat in seats:
                 self._end(seat, meters)
 
@@ -164,17 +165,17 @@ class Lap:
         member.deterministic &= bool(answer["deterministic"]) and answer["bits"] == member.begun["bits"]
         found = answer["worker"].get("cpus") or ()
         warm = int(answer["warm_up_calls"]), bool(answer["warm_up_stable"])
-        taken = {cache: ProcessSamples([], tuple(found), *warm) for cache in self.caches}
+        taken = {mode: ProcessSamples([], tuple(found), *warm) for mode in self.modes}
         return _Seat(member, worker, number, int(member.begun["calls"]), taken)
 
-    def _take_turns(self, seats: Sequence[_Seat], cache: str) -> None:
+    def _take_turns(self, seats: Sequence[_Seat], mode: str) -> None:
         """Let the processes take turns, in a new order every round, until each has enough."""
         waiting = [seat for seat in seats if seat.alive]
         while waiting:
             self.shuffle(waiting)
             for seat in waiting:
-                seat.turn(cache, rewarm=len(waiting) > 1)
-            waiting = [seat for seat in waiting if not seat.has_enough(cache, self.settings.sample_seconds)]
+                seat.turn(mode, rewarm=len(waiting) > 1)
+            waiting = [seat for seat in waiting if not seat.has_enough(mode, self.settings.sample_seconds)]
 
     def _end(self, seat: _Seat, meters: bool) -> None:
         answer = seat.ask("end", meters=meters) if seat.alive else None
@@ -184,8 +185,8 @@ class Lap:
         member = seat.member
         if not member.ended:
             member.ended = answer
-        for cache, taken in seat.taken.items():
-            member.samples.setdefault(cache, []).append(taken)
+        for mode, taken in seat.taken.items():
+            member.samples.setdefault(mode, []).append(taken)
             member.sampled += taken.seconds
 
 

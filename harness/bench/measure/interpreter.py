@@ -52,7 +52,7 @@ class Interpreter:
             return
         answer = self.channel.receive(_START_SECONDS)
         if answer is None or "failed" in answer:
-            silent = f"it was not ready within {_START_SECONDS:g} s" if self.is_alive else ""
+            silent = "" if self.channel.ended else f"it was not ready within {_START_SECONDS:g} s"
             self.kill()
             reason = answer["failed"] if answer else silent or self._words.last_line()
             raise SameopError(f"No worker process could be started: {reason}")

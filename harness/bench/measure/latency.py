@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
 
 import numpy as np
 
 from harness.bench.measure.clocks import Block
+from harness.bench.measure.gpu import discard_throttled
+from harness.bench.measure.modes import Mode
 from harness.paper.record import Reading
 from harness.paper.stats import Estimate, estimate, find_modes, summarise
 from harness.paper.units import Unit
@@ -24,7 +26,7 @@ WALL, CPU, EVENTS = "wall", "thread CPU time", "CUDA events"
 
 @dataclass
 class ProcessSamples:
-    """What one process measured; launch and cache name the mode, as its clock does."""
+    """What one process measured in one mode."""
 
     blocks: list[Block] = field(default_factory=list)
     cpus: tuple[int, ...] = ()
@@ -43,16 +45,16 @@ class ProcessSamples:
         return [block.seconds / block.calls for block in self.blocks]
 
 
-def choose_clock(processes: Sequence[ProcessSamples], device: str, threads: int) -> str:
+def choose_clock(processes: Sequence[ProcessSamples], mode: Mode) -> str:
     """Choose the clock that tells how long a call takes on a processor that nobody else uses.
 
     What one thread computes without ever waiting takes its own CPU time, and this clock stands still while
     the kernel runs something else. A program that sleeps, waits for locks or lets other threads work is
     told by the wall alone.
     """
-    if device != "cpu":
+    if mode.launch == "excluded":
         return EVENTS
-    if threads != 1 or time.get_clock_info("thread_time").resolution > 1e-6:
+    if mode.device != "cpu" or mode.threads != 1 or time.get_clock_info("thread_time").resolution > 1e-6:
         return WALL
     blocks = [block for process in processes for block in process.blocks]
     if any(block.cpu_seconds is None or block.waits is None for block in blocks):
@@ -68,19 +70,10 @@ def estimate_latency(processes: Sequence[ProcessSamples], clock: str) -> Estimat
     return estimate([median(process.per_call(clock)) for process in processes])
 
 
-@dataclass(frozen=True)
-class Mode:
-    """Under which conditions a latency was taken."""
-
-    device: str
-    cache: str
-    threads: int
-    launch: str = "included"
-
-
 def latency_reading(processes: Sequence[ProcessSamples], mode: Mode, stopped: str) -> Reading:
     """Make the reading of a case from its processes, each of which has at least one block."""
-    clock = choose_clock(processes, mode.device, mode.threads)
+    clock = choose_clock(processes, mode)
+    processes, gpu = _without_throttled(processes)
     samples = [process.per_call(clock) for process in processes]
     found = estimate_latency(processes, clock)
     whole = [summarise(part) for part in samples]
@@ -113,8 +106,23 @@ def latency_reading(processes: Sequence[ProcessSamples], mode: Mode, stopped: st
             "warm_up_stable": all(process.warm_up_stable for process in processes),
             "modes": [_mode(mode) for mode in modes] if len(modes) > 1 else None,
             "processes": [_describe(process, clock) for process in processes],
+            **gpu,
         },
     )
+
+
+def _without_throttled(processes: Sequence[ProcessSamples]) -> tuple[list[ProcessSamples], dict[str, Any]]:
+    """Leave out the blocks during which a GPU was throttled, and return its state for the record."""
+    blocks = [block for process in processes for block in process.blocks]
+    if all(block.gpu is None for block in blocks):
+        return list(processes), {}
+    kept, facts = discard_throttled(blocks)
+    chosen = {id(block) for block in kept}
+    left = [
+        replace(process, blocks=[block for block in process.blocks if id(block) in chosen])
+        for process in processes
+    ]
+    return [process for process in left if process.blocks], {"gpu": facts}
 
 
 def _say_interval(processes: int) -> str:

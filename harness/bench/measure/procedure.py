@@ -5,10 +5,11 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness.bench.measure.clocks import Block, Call, Clock
+from harness.bench.measure.modes import COLD, HOT
 from harness.bench.measure.sampling import WarmUp, take_turn, warm_up
 from harness.bench.measure.vouching import Vouched
 from harness.paper.record import Reading, Status
@@ -59,7 +60,7 @@ class Procedure:
     """Measures one call in this process, in steps that the one who asks for them interleaves.
 
     A number exists only between two agreements; what is red before is never warmed up or timed.
-    prepare: makes the call ready. vouch: judges it. clocks: by the state of the caches. finish: waits for
+    prepare: makes the call ready. vouch: judges it. clocks: by their modes. finish: waits for
     the device.
     """
 
@@ -87,19 +88,19 @@ class Procedure:
         gc.freeze()
         gc.disable()
         began = self.now()
-        warm = warm_up(self._call, self._clock("hot"), warm_up_seconds)
+        warm = warm_up(self._call, self._clock(HOT), warm_up_seconds)
         spent = first + self.now() - began
         return Begun(vouched, first, warm, calls or warm.calls_per_block, spent)
 
-    def turn(self, cache: str, calls: int, *, rewarm: bool) -> list[Block]:
+    def turn(self, mode: str, calls: int, *, rewarm: bool) -> list[Block]:
         """Take one turn of timed blocks; on cold caches every call is one."""
         assert self._call is not None
-        return take_turn(self._call, self._clock(cache), 1 if cache == "cold" else calls, rewarm=rewarm)
+        return take_turn(self._call, self._clock(mode), 1 if mode == COLD else calls, rewarm=rewarm)
 
     def end(
         self,
         meters: Mapping[str, Meter],
-        watch: Callable[[Call], tuple[Mapping[str, Any], Vouched | None]] | None = None,
+        watch: Callable[[Call], tuple[Mapping[str, Any], str | None]] | None = None,
     ) -> Ended:
         """Judge again, see what ran, and read the other meters."""
         assert self._call is not None
@@ -112,14 +113,14 @@ class Procedure:
         if watch is not None:
             facts, objection = watch(call)
             if objection is not None:
-                return Ended(objection, facts=facts)
+                return Ended(replace(vouched, status=Status.FAILED, reason=objection), facts=facts)
         readings = {name: meter.try_reading(call) for name, meter in meters.items()}
         return Ended(vouched, readings, facts, self.now() - began)
 
-    def _clock(self, cache: str) -> Clock:
-        if cache not in self._clocks:
-            self._clocks[cache] = self.clocks[cache]()
-        return self._clocks[cache]
+    def _clock(self, mode: str) -> Clock:
+        if mode not in self._clocks:
+            self._clocks[mode] = self.clocks[mode]()
+        return self._clocks[mode]
 
 
 def first_line(error: BaseException) -> str:

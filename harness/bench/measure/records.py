@@ -11,7 +11,9 @@ import torch
 
 from harness.bench.cost import Cost
 from harness.bench.measure.group import Answer, Member
-from harness.bench.measure.latency import Mode, latency_reading
+from harness.bench.measure.latency import latency_reading
+from harness.bench.measure.meters import METERS
+from harness.bench.measure.modes import HOT, READINGS, Mode
 from harness.bench.measure.settings import Settings
 from harness.paper.record import Agreement, Reading, Record, Status
 from harness.paper.roofline import WINOGRAD, Roofline, SpeedLimit, faster_than_possible, roofline
@@ -87,7 +89,7 @@ def _agreement(member: Member, failure: Answer | None, after: Mapping[str, Answe
 
 
 def _withheld(failure: Answer) -> Readings:
-    """Name the latency of a case that was judged and found wrong, and why it is not there."""
+    """Name the readings of a case that was judged and found wrong, and why they are not there."""
     agreement = failure.get("agreement")
     if not agreement or agreement.get("agrees"):
         return {}
@@ -95,7 +97,8 @@ def _withheld(failure: Answer) -> Readings:
     reason = "withheld, because the implementation disagrees with its reference" + (
         f" {when}" if when else ""
     )
-    return {"latency": Reading.missing(Unit.SECONDS_PER_CALL, reason)}
+    units = {"latency": Unit.SECONDS_PER_CALL, **{name: unit for name, (unit, _) in METERS.items()}}
+    return {name: Reading.missing(unit, reason) for name, unit in units.items()}
 
 
 def _worker_facts(member: Member) -> dict[str, Any]:
@@ -104,21 +107,21 @@ def _worker_facts(member: Member) -> dict[str, Any]:
 
 def _readings(member: Member, settings: Settings, expected: Answer, after: Mapping[str, Answer]) -> Readings:
     readings = {
-        "latency": _latency(member, settings.threads, "hot"),
-        **({"latency_cold": _latency(member, settings.threads, "cold")} if "cold" in member.samples else {}),
+        **{READINGS[mode]: _latency(member, settings.threads, mode) for mode in member.samples},
         **_scaling(member, settings.threads),
         **_compilation(member),
         **{name: _reading(found) for name, found in member.ended.get("readings", {}).items()},
     }
+    if "instructions" in after:
+        readings["instructions"] = _reading(after["instructions"])
     if "counted" in after:
         readings["macs"] = _counted(after["counted"], expected["ones_probe"])
     return readings
 
 
-def _latency(member: Member, threads: int, cache: str) -> Reading:
-    device = member.case.device
-    mode = Mode(device, cache, threads, "included" if device == "cpu" else "excluded")
-    reading = latency_reading(member.samples[cache], mode, member.stopped)
+def _latency(member: Member, threads: int, mode: str) -> Reading:
+    conditions = Mode.of(mode, member.case.device, threads)
+    reading = latency_reading(member.samples[mode], conditions, member.stopped)
     return replace(reading, facts={**reading.facts, "deterministic": member.deterministic})
 
 
@@ -132,9 +135,9 @@ def _scaling(member: Member, threads: int) -> Readings:
         reason = f"with {most} threads: {failed[most]['reason']}"
         return {"latency_all_threads": Reading.missing(Unit.SECONDS_PER_CALL, reason)}
     found = {
-        count: _latency(other, count, "hot") for count, other in member.scaling.items() if count not in failed
+        count: _latency(other, count, HOT) for count, other in member.scaling.items() if count not in failed
     }
-    times = {threads: _latency(member, threads, "hot").value} | {n: found[n].value for n in found}
+    times = {threads: _latency(member, threads, HOT).value} | {n: found[n].value for n in found}
     reading = found[most]
     facts = {
         **reading.facts,

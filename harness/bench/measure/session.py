@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 
 from harness.bench.case import Case
 from harness.bench.machine import usable_cpus
 from harness.bench.measure.group import Answer, Lap, Member
+from harness.bench.measure.instructions import count_instructions
 from harness.bench.measure.jobs import Job
+from harness.bench.measure.modes import HOT, modes_of
 from harness.bench.measure.pace import Pace
 from harness.bench.measure.processors import Processors
 from harness.bench.measure.records import make_record
@@ -89,14 +91,14 @@ class Session:
     def _take_laps(self, members: Sequence[Member]) -> None:
         """Measure at the asked number of threads, and then at other numbers for the scaling."""
         settings = self._settings_for(members[0].case)
-        caches = ("hot", "cold") if settings.cold and members[0].case.device == "cpu" else ("hot",)
-        self._lap(settings, settings.threads, caches).run(members, meters=True)
+        modes = modes_of(members[0].case.device, settings.cold)
+        self._lap(settings, settings.threads, modes).run(members, meters=True)
         if not settings.scaling or members[0].case.device != "cpu":
             return
         for threads in _other_threads(settings.threads):
             sound = [member for member in members if member.failure is None]
             scaled = [member.at_other_threads() for member in sound]
-            self._lap(settings, threads, ("hot",)).run(scaled, meters=False)
+            self._lap(settings, threads, (HOT,)).run(scaled, meters=False)
             for member, other in zip(sound, scaled, strict=True):
                 member.scaling[threads] = other
 
@@ -107,12 +109,12 @@ class Session:
         # A process makes its context on the device in seconds, and its memory lies where the driver puts it.
         return replace(settings, processes=(1, max(1, settings.processes[0] - 2)))
 
-    def _lap(self, settings: Settings, threads: int, caches: tuple[str, ...]) -> Lap:
+    def _lap(self, settings: Settings, threads: int, modes: tuple[str, ...]) -> Lap:
         return Lap(
             workers=self.workers,
             settings=settings,
             threads=threads,
-            caches=caches,
+            modes=modes,
             job=lambda case: self._job("begin", case),
             cpus=lambda: self.processors.choose(threads),
             account=self.account,
@@ -145,10 +147,15 @@ class Session:
         answers = self.workers.run_all([*jobs, *(self._job("certify", case) for case in new)])
         for case, answer in zip(new, answers[len(jobs) :], strict=True):
             self._certificates[_subject(case)] = answer
-        return {
+        found = {
             str(member.case.id): {"counted": counted, "certified": self._certificates[_subject(member.case)]}
             for member, counted in zip(members, answers, strict=False)
         }
+        if self.settings.instructions:
+            for case in (member.case for member in members):
+                reading = count_instructions(case.id, self.workers.folders, self.settings.threads)
+                found[str(case.id)]["instructions"] = asdict(reading)
+        return found
 
     def _job(self, task: str, case: Case) -> Job:
         return Job(task, case.id, str(self.workers.expectation(_group(case))), self.settings.threads)

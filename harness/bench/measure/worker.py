@@ -17,25 +17,19 @@ from harness.bench.agreement import Judge, describe_inputs, prepare, restore, sa
 from harness.bench.catalog import Catalogue
 from harness.bench.measure.arithmetic import exact_arithmetic, forbid_tf32
 from harness.bench.measure.channel import Channel
-from harness.bench.measure.clocks import Call, clocks_for
-from harness.bench.measure.energy import read_energy
+from harness.bench.measure.clocks import Call
 from harness.bench.measure.jobs import Job
+from harness.bench.measure.kernels import sentinel, watch_kernels
 from harness.bench.measure.macs import probe_with_ones, read_macs
-from harness.bench.measure.memory import read_memory
+from harness.bench.measure.meters import METERS
+from harness.bench.measure.modes import HOT, clocks_for
 from harness.bench.measure.procedure import Meter, Procedure, first_line
 from harness.bench.measure.speedlimit import measure_speed_limit
 from harness.bench.measure.subject import Subject, TimedCall
 from harness.bench.measure.vouching import Vouched, Voucher
 from harness.bench.proof.box import certify_smallest
 from harness.paper.errors import SameopError
-from harness.paper.record import Reading, Status
-from harness.paper.units import Unit
-
-# Meters that read one call after the samples were taken. A new meter is one file and one line here.
-METERS: Mapping[str, tuple[Unit, Callable[[Subject, Call], Reading]]] = {
-    "memory": (Unit.BYTES, read_memory),
-    "energy": (Unit.JOULES_PER_CALL, read_energy),
-}
+from harness.paper.record import Status
 
 Answer = dict[str, Any]
 
@@ -76,7 +70,7 @@ class Desk:
             return self._end(**job.options)
         prepare_process(job)
         if job.task == "limits":
-            return {"status": Status.MEASURED, "limit": measure_speed_limit(**job.options).as_json()}
+            return _find_limit(**job.options)
         assert job.case is not None
         self._subject = Subject.of(self._catalogue, job.case)
         if job.task == "begin":
@@ -117,9 +111,9 @@ class Desk:
             "worker": _facts(),
         }
 
-    def _turn(self, *, cache: str, calls: int, rewarm: bool) -> Answer:
+    def _turn(self, *, mode: str, calls: int, rewarm: bool) -> Answer:
         assert self._procedure is not None
-        blocks = self._procedure.turn(cache, calls, rewarm=rewarm)
+        blocks = self._procedure.turn(mode, calls, rewarm=rewarm)
         return {"status": Status.MEASURED, "blocks": [asdict(block) for block in blocks]}
 
     def _end(self, *, meters: bool) -> Answer:
@@ -127,7 +121,10 @@ class Desk:
         assert self._subject is not None
         subject = self._subject
         wanted = {name: Meter(unit, partial(read, subject)) for name, (unit, read) in METERS.items()}
-        ended = self._procedure.end(wanted if meters else {})
+        # Every process of a compiled form shows that it ran compiled; of the others one tells for all.
+        watched = meters or subject.implementation.kind == "compiled"
+        watch = partial(_watch, subject) if watched else None
+        ended = self._procedure.end(wanted if meters else {}, watch)
         readings = {name: asdict(reading) for name, reading in ended.readings.items()}
         return {
             **_vouched(ended.vouched),
@@ -190,6 +187,17 @@ def _certify(_: Job, subject: Subject) -> Answer:
     with exact_arithmetic():
         certificate = certify_smallest(subject.scope, subject.implementation)
     return {"status": Status.MEASURED, "certificate": certificate.as_dict()}
+
+
+def _find_limit(*, device: str, dtypes: list[str], threads: list[int]) -> Answer:
+    limit = measure_speed_limit(device, dtypes, threads, clocks_for(device)[HOT]())
+    return {"status": Status.MEASURED, "limit": limit.as_json()}
+
+
+def _watch(subject: Subject, call: Call) -> tuple[Mapping[str, Any], str | None]:
+    """Say what one call ran, and what is wrong with it."""
+    ran = watch_kernels(call, subject.device)
+    return {"kernels": ran.as_json()}, sentinel(subject.implementation.kind, ran)
 
 
 def _vouched(vouched: Vouched) -> Answer:

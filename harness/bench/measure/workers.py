@@ -57,9 +57,10 @@ class Workers:
     ) -> None:
         self._scratch = Scratch()
         self.scratch = self._scratch.path
+        self.folders = [Path(folder) for folder in folders]
         self.allocator = allocator
         environment = _environment(threads, allocator, self.scratch)
-        shared = [str(folder) for folder in folders], environment, timeout_seconds
+        shared = [str(folder) for folder in self.folders], environment, timeout_seconds
         self._lanes = [
             _Lane(*shared, LastWords(self.scratch / f"workers-{number}.log", shared[0]))
             for number in range(zygotes)

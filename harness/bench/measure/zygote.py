@@ -29,6 +29,7 @@ def main(arguments: list[str]) -> int:
     # A crash then names the line of the page, on standard error.
     faulthandler.enable()
     from harness.bench.catalog import load_catalogue
+    from harness.bench.measure.libraries import calibrate
     from harness.bench.measure.worker import serve
     from harness.paper.errors import SameopError
 
@@ -47,6 +48,9 @@ def main(arguments: list[str]) -> int:
         return 0
     # The first dispatch mode of a process imports this, in more than a second: once here, not per fork.
     import torch._dynamo  # noqa: F401
+
+    # Likewise MKL, which waits for a full second before it first says what it runs.
+    calibrate()
 
     channel.send({"ready": os.getpid(), "threads": _thread_count()})
     while (request := channel.receive()) is not None:
