@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -356,10 +357,31 @@ def test_our_record_is_read_with_its_wall_time() -> None:
     assert sameop.outcome_of(failed, 0.5) == Outcome(None, 0.5, "it ended")
 
 
+def test_a_reference_is_evaluated_once(tmp_path: Path) -> None:
+    """Later turns get its file and its answer; one that could not be evaluated is tried again."""
+    tool, asked = sameop.Ours(), []
+
+    def evaluate(to: Path, content: str | None) -> dict[str, str]:
+        asked.append(to.name)
+        if content is not None:
+            to.write_text(content)
+        return {"status": "measured" if content else "failed"}
+
+    for name, content in (("1", None), ("2", "numbers"), ("3", "others")):
+        file = tmp_path / name
+        answer = tool.expect(ONE, file, partial(evaluate, file, content))
+    assert asked == ["1", "2"]
+    assert answer == {"status": "measured"}
+    assert (tmp_path / "3").read_text() == "numbers"
+
+
 def test_our_side_measures_a_case(project: Path) -> None:
-    """A session of sameop's own gives a time with an interval and says what it spent."""
+    """A session of sameop's own gives a time with an interval, turn after turn, and says what it spent."""
     good = CaseId("scale", "core", "reference", "tiny/one", "float32", "cpu", "forward")
-    found = sameop.take_turn(Turn("sameop", (good,), 0.2, "default"), [project])
+    tool, turn = sameop.Ours(), Turn("sameop", (good,), 0.2, "default")
+    first = tool.take_turn(turn, [project])
+    assert first[good].estimate is not None, first[good].reason
+    found = tool.take_turn(turn, [project])
     ours = found[good].estimate
     assert ours is not None, found[good].reason
     assert ours.low is not None
@@ -438,7 +460,7 @@ def test_the_command_chooses_measures_and_judges(
     monkeypatch.setattr(spread, "missing", lambda _: None)
     monkeypatch.setattr(spread, "busy_processors", machine.load)
     monkeypatch.setattr(spread, "take_turn", lambda turn, _: machine(turn))
-    monkeypatch.setattr(sameop, "take_turn", lambda turn, _: machine(turn))
+    monkeypatch.setattr(sameop.Ours, "take_turn", lambda _, turn, __: machine(turn))
     command = ["--out", str(project.parent / "out"), "--rounds", "4", "--json"]
     assert spread.main(command) == Exit.PASS
     first = json.loads(capsys.readouterr().out)

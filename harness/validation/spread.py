@@ -20,7 +20,6 @@ from harness.doors.messages import exit_line
 from harness.doors.project import Project, find_project
 from harness.paper.errors import Exit, NothingToMeasureError, SameopError
 from harness.paper.record import CaseId
-from harness.validation.peers import sameop
 from harness.validation.peers.candidates import matching, offered, spread_out
 from harness.validation.peers.comparison import LOADS, Deadline, Plan, TakeTurn, compare
 from harness.validation.peers.load import busy_processors
@@ -29,6 +28,7 @@ from harness.validation.peers.peer import missing
 from harness.validation.peers.probe import Probe
 from harness.validation.peers.roster import OURS, PEERS, USUAL
 from harness.validation.peers.summary import summarise
+from harness.validation.peers.sameop import Ours
 from harness.validation.peers.turns import Outcome, Turn, take_turn
 
 if TYPE_CHECKING:
@@ -120,8 +120,10 @@ def _version(name: str) -> str | None:
 
 
 def _taker(project: Project) -> TakeTurn:
+    ours = Ours()
+
     def take(turn: Turn) -> Mapping[CaseId, Outcome]:
-        return (sameop.take_turn if turn.tool == OURS else take_turn)(turn, project.folders)
+        return (ours.take_turn if turn.tool == OURS else take_turn)(turn, project.folders)
 
     return take
 

@@ -152,7 +152,11 @@ class Lap:
         known = {key: member.begun[key] for key in ("calls", "bits") if key in member.begun}
         if "agreement" in member.begun:
             known["level"] = member.begun["agreement"]["level"]
-        options = {"warm_up_seconds": self.settings.warm_up_seconds, **known}
+        options = {
+            "warm_up_seconds": self.settings.warm_up_seconds,
+            "modes": list(self.modes),
+            **known,
+        }
         job = replace(self.job(member.case), threads=self.threads, cpus=cpus, options=options)
         answer = worker.ask(job.as_request())
         member.seconds += float(answer.get("seconds", 0.0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -72,8 +72,14 @@ class Procedure:
     _call: Call | None = None
     _clocks: dict[str, Clock] = field(default_factory=dict)
 
-    def begin(self, warm_up_seconds: float, calls: int | None = None) -> Begun:
-        """Make the call ready, judge it, and warm it up. calls: of a block, where that is known."""
+    def begin(self, warm_up_seconds: float, calls: int | None = None, modes: Sequence[str] = (HOT,)) -> Begun:
+        """Make the call ready, judge it, and warm it up.
+
+        calls: of a block, where that is known. modes: those that turns will ask for; a clock may hold memory
+        of its own, which is better taken before the call finds its place.
+        """
+        for mode in modes:
+            self._clock(mode)
         self._call = self.prepare()
         # The first call of a process pays for compilation and is timed for that alone.
         began = self.now()

@@ -83,6 +83,7 @@ class Desk:
         subject: Subject,
         *,
         warm_up_seconds: float,
+        modes: list[str],
         calls: int | None = None,
         bits: str = "",
         level: str = "",
@@ -99,7 +100,7 @@ class Desk:
         self._procedure = Procedure(
             make_ready, lambda: voucher[0].vouch(), clocks_for(subject.device), finish
         )
-        begun = self._procedure.begin(warm_up_seconds, calls)
+        begun = self._procedure.begin(warm_up_seconds, calls, modes)
         return {
             **_vouched(begun.vouched),
             "calls": begun.calls,

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from harness.paper.record import CaseId, Record
 from harness.validation.peers.peer import Estimate
 from harness.validation.peers.turns import Outcome, Turn
 
 if TYPE_CHECKING:
+    from harness.bench.case import Case
+    from harness.bench.catalog import Catalogue
+    from harness.bench.measure.group import Answer, Member
     from harness.bench.measure.session import Session
     from harness.bench.measure.settings import Settings
     from harness.bench.measure.workers import Allocator
@@ -22,18 +27,61 @@ _ZYGOTES = 3
 _ANSWER_SECONDS = 300.0
 
 
-def take_turn(turn: Turn, folders: Sequence[Path]) -> Mapping[CaseId, Outcome]:
-    """Measure the cases of a turn one by one, as a run does."""
-    from harness.bench.catalog import load_catalogue
-    from harness.bench.measure.pace import Pace
-    from harness.bench.measure.workers import Workers
+class Ours:
+    """sameop as a tool. Every turn has interpreters of its own, as the turns of peers have.
 
-    catalogue = load_catalogue(folders)
-    settings = settings_of(turn)
-    with Workers(folders, 1, _ANSWER_SECONDS, settings.allocator, _ZYGOTES) as workers:
-        workers.start()
-        session = _session()(workers, settings, Pace(None, turn.seconds, len(turn.cases)))
-        return {case: _measure(session, _case(catalogue, case)) for case in turn.cases}
+    Only what the references compute is kept from turn to turn: it decides no time and takes minutes.
+    """
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="sameop-expected-")
+        self._answers: dict[CaseId, Answer] = {}
+
+    def take_turn(self, turn: Turn, folders: Sequence[Path]) -> Mapping[CaseId, Outcome]:
+        """Measure the cases of a turn one by one, as a run does."""
+        from harness.bench.catalog import load_catalogue
+        from harness.bench.measure.pace import Pace
+        from harness.bench.measure.workers import Workers
+
+        catalogue = load_catalogue(folders)
+        settings = settings_of(turn)
+        with Workers(folders, 1, _ANSWER_SECONDS, settings.allocator, _ZYGOTES) as workers:
+            workers.start()
+            session = self._session()(workers, settings, Pace(None, turn.seconds, len(turn.cases)))
+            return {case: _measure(session, _case(catalogue, case)) for case in turn.cases}
+
+    def _session(self) -> type[Session]:
+        from harness.bench.measure.session import Session
+
+        shelf = self
+
+        class LatencyAlone(Session):
+            """A session that judges and times; what else it reads of a call is none of the peers' business."""
+
+            def _expect(self, case: Case, ahead: Sequence[Case] = ()) -> Answer:
+                file = Path(self._job("expect", case).expected)
+                return shelf.expect(case.id, file, lambda: super(LatencyAlone, self)._expect(case, ahead))
+
+            def _take_laps(self, members: Sequence[Member]) -> None:
+                settings = self._settings_for(members[0].case)
+                self._lap(settings, settings.threads, ("hot",)).run(members, meters=False)
+
+            def _look_closer(self, members: Sequence[Member]) -> dict[str, dict[str, Answer]]:  # noqa: ARG002  # as it is called
+                return {}
+
+        return LatencyAlone
+
+    def expect(self, case: CaseId, file: Path, evaluate: Callable[[], Answer]) -> Answer:
+        """Return what evaluating a reference answered, with its file in place; evaluate it only once."""
+        kept = Path(self._folder.name) / str(case).replace("/", "+")
+        if case in self._answers:
+            shutil.copyfile(kept, file)
+            return self._answers[case]
+        answer = evaluate()
+        if file.exists():
+            shutil.copyfile(file, kept)
+            self._answers[case] = answer
+        return answer
 
 
 def settings_of(turn: Turn) -> Settings:
@@ -53,23 +101,7 @@ def settings_of(turn: Turn) -> Settings:
     )
 
 
-def _session() -> type[Session]:
-    from harness.bench.measure.session import Session
-
-    class LatencyAlone(Session):
-        """A session that judges and times; what else it reads of a call is none of the peers' business."""
-
-        def _take_laps(self, members: Sequence[Any]) -> None:
-            settings = self._settings_for(members[0].case)
-            self._lap(settings, settings.threads, ("hot",)).run(members, meters=False)
-
-        def _look_closer(self, members: Sequence[Any]) -> dict[str, Any]:  # noqa: ARG002  # as it is called
-            return {}
-
-    return LatencyAlone
-
-
-def _case(catalogue: Any, case: CaseId) -> Any:
+def _case(catalogue: Catalogue, case: CaseId) -> Case:
     from harness.bench.case import Case
 
     scope = catalogue.operators[case.operator].scopes[case.scope]
@@ -78,7 +110,7 @@ def _case(catalogue: Any, case: CaseId) -> Any:
     return Case(scope, implementation, workload, case.dtype, case.device, case.direction)
 
 
-def _measure(session: Session, case: Any) -> Outcome:
+def _measure(session: Session, case: Case) -> Outcome:
     before = _spent(session)
     (record,) = session.measure([case])
     return outcome_of(record, _spent(session) - before)
