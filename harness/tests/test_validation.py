@@ -359,7 +359,7 @@ def test_our_record_is_read_with_its_wall_time() -> None:
 
 def test_a_reference_is_evaluated_once(tmp_path: Path) -> None:
     """Later turns get its file and its answer; one that could not be evaluated is tried again."""
-    tool, asked = sameop.Ours(), []
+    tool, asked = sameop.Ours(tmp_path), list[str]()
 
     def evaluate(to: Path, content: str | None) -> dict[str, str]:
         asked.append(to.name)
@@ -378,7 +378,7 @@ def test_a_reference_is_evaluated_once(tmp_path: Path) -> None:
 def test_our_side_measures_a_case(project: Path) -> None:
     """A session of sameop's own gives a time with an interval, turn after turn, and says what it spent."""
     good = CaseId("scale", "core", "reference", "tiny/one", "float32", "cpu", "forward")
-    tool, turn = sameop.Ours(), Turn("sameop", (good,), 0.2, "default")
+    tool, turn = sameop.Ours(project.parent), Turn("sameop", (good,), 0.2, "default")
     first = tool.take_turn(turn, [project])
     assert first[good].estimate is not None, first[good].reason
     found = tool.take_turn(turn, [project])

@@ -11,6 +11,7 @@ import argparse
 import json
 import math
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,8 +28,8 @@ from harness.validation.peers.observations import Experiment, Notebook
 from harness.validation.peers.peer import missing
 from harness.validation.peers.probe import Probe
 from harness.validation.peers.roster import OURS, PEERS, USUAL
-from harness.validation.peers.summary import summarise
 from harness.validation.peers.sameop import Ours
+from harness.validation.peers.summary import summarise
 from harness.validation.peers.turns import Outcome, Turn, take_turn
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ def _run(options: argparse.Namespace) -> Exit:
     plan = Plan(tuple(cases), tools, _loads(options.load), options.rounds, options.seconds, options.allocator)
     notebook.open(_experiment(plan, project, catalogue))
     deadline = Deadline(60 * options.minutes or math.inf)
-    left = compare(plan, notebook, _taker(project), busy_processors, _say, deadline)
+    with tempfile.TemporaryDirectory(prefix="sameop-expected-") as shelf:
+        left = compare(plan, notebook, _taker(project, Path(shelf)), busy_processors, _say, deadline)
     if left:
         _say(f"The {options.minutes:g} minutes are over with {left} turns left: the same command goes on.")
     return _report(plan, notebook, as_json=options.json)
@@ -119,8 +121,8 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _taker(project: Project) -> TakeTurn:
-    ours = Ours()
+def _taker(project: Project, shelf: Path) -> TakeTurn:
+    ours = Ours(shelf)
 
     def take(turn: Turn) -> Mapping[CaseId, Outcome]:
         return (ours.take_turn if turn.tool == OURS else take_turn)(turn, project.folders)

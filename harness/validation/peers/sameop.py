@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -31,10 +30,11 @@ class Ours:
     """sameop as a tool. Every turn has interpreters of its own, as the turns of peers have.
 
     Only what the references compute is kept from turn to turn: it decides no time and takes minutes.
+    shelf: the folder where it is kept.
     """
 
-    def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="sameop-expected-")
+    def __init__(self, shelf: Path) -> None:
+        self._shelf = shelf
         self._answers: dict[CaseId, Answer] = {}
 
     def take_turn(self, turn: Turn, folders: Sequence[Path]) -> Mapping[CaseId, Outcome]:
@@ -53,14 +53,14 @@ class Ours:
     def _session(self) -> type[Session]:
         from harness.bench.measure.session import Session
 
-        shelf = self
+        expect = self.expect
 
         class LatencyAlone(Session):
-            """A session that judges and times; what else it reads of a call is none of the peers' business."""
+            """A session that judges and times, and reads nothing else of a call."""
 
             def _expect(self, case: Case, ahead: Sequence[Case] = ()) -> Answer:
                 file = Path(self._job("expect", case).expected)
-                return shelf.expect(case.id, file, lambda: super(LatencyAlone, self)._expect(case, ahead))
+                return expect(case.id, file, lambda: super(LatencyAlone, self)._expect(case, ahead))
 
             def _take_laps(self, members: Sequence[Member]) -> None:
                 settings = self._settings_for(members[0].case)
@@ -73,7 +73,7 @@ class Ours:
 
     def expect(self, case: CaseId, file: Path, evaluate: Callable[[], Answer]) -> Answer:
         """Return what evaluating a reference answered, with its file in place; evaluate it only once."""
-        kept = Path(self._folder.name) / str(case).replace("/", "+")
+        kept = self._shelf / str(case).replace("/", "+")
         if case in self._answers:
             shutil.copyfile(kept, file)
             return self._answers[case]
