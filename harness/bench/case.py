@@ -19,6 +19,8 @@ PRESETS: tuple[Preset, ...] = ("quick", "standard", "full")
 DEVICES = ("cpu", "cuda", "all")
 # About as many cases as fit in three minutes on two cores, claims included.
 _QUICK_CASES = 60
+# As many cases as fit in thirty minutes, with what every case costs beside its sampling.
+_STANDARD_WORKLOADS = 3
 _BRIEF = "of so many operators (fewer with --bench-operator) quick takes"
 
 
@@ -134,7 +136,7 @@ def _cases_of(
                 if dtype not in implementation.dtypes:
                     plan.leave_out(f"{name} in {dtype}", "the implementation does not support the dtype")
                     continue
-                for direction in _directions(preset, plan):
+                for direction in _directions(preset, scope, workload, plan):
                     yield Case(scope, implementation, workload, dtype, device, direction)
 
 
@@ -153,7 +155,7 @@ def _layers_of(
             plan.leave_out(f"{workload.name} on {device}", reason)
             continue
         for dtype in _dtypes(selection.preset):
-            for direction in _directions(selection.preset, plan):
+            for direction in _directions_of_layers(selection.preset, plan):
                 yield Case(scope, implementation, workload, dtype, device, direction)
 
 
@@ -190,15 +192,22 @@ def _workloads(
     if preset == "standard":
         for letter in sorted({workload.sweep for workload in scope.workloads} - {""}):
             plan.leave_out(f"{operator.name}/{scope.name}: the sweep over {letter}", "sweeps are for full")
-        return [workload for workload in scope.workloads if not workload.sweep]
-    met = _comparisons_of(scope, catalogue)
-    chosen = scope.workload(met[0].workload.name) if met else scope.workloads[0]
+        chosen = _first_workloads(scope, catalogue)[:_STANDARD_WORKLOADS]
+        reason = f"standard takes {_STANDARD_WORKLOADS} workloads a scope, those of comparisons first"
+    else:
+        chosen = _first_workloads(scope, catalogue)[:1]
+        reason = "quick takes one workload a scope"
     for workload in scope.workloads:
-        if workload is not chosen:
-            plan.leave_out(
-                f"{operator.name}/{scope.name} at {workload.name}", "quick takes one workload a scope"
-            )
-    return [chosen]
+        if workload not in chosen and not (preset == "standard" and workload.sweep):
+            plan.leave_out(f"{operator.name}/{scope.name} at {workload.name}", reason)
+    return chosen
+
+
+def _first_workloads(scope: Scope, catalogue: Catalogue) -> list[Workload]:
+    """List the workloads of a scope without sweeps: those on which operators meet, then in their order."""
+    met = [scope.workload(comparison.workload.name) for comparison in _comparisons_of(scope, catalogue)]
+    own = [workload for workload in scope.workloads if not workload.sweep] or scope.workloads
+    return list({workload.name: workload for workload in (*met, *own)}.values())
 
 
 def _unsupported(
@@ -208,11 +217,16 @@ def _unsupported(
         return f"the implementation does not run on {device}"
     if preset == "quick" and implementation.kind != "eager":
         return "quick compiles nothing"
-    if preset == "standard" and implementation.kind == "compiled" and workload is not scope.workloads[0]:
-        return "standard compiles at one workload a scope"
+    if preset == "standard" and implementation.kind == "compiled" and not _is_compiled_at(scope, workload):
+        return "standard compiles at one workload an operator"
     if preset == "quick" and not _is_shown_in_quick(scope, implementation):
         return "quick takes the reference, the authors' way and the best eager form"
     return implementation.refusal(workload.dims)
+
+
+def _is_compiled_at(scope: Scope, workload: Workload) -> bool:
+    """Whether standard compiles here: at the first workload of the first scope."""
+    return scope is next(iter(scope.operator.scopes.values())) and workload is scope.workloads[0]
 
 
 def _is_shown_in_quick(scope: Scope, implementation: Implementation) -> bool:
@@ -236,7 +250,17 @@ def _dtypes(preset: Preset) -> tuple[str, ...]:
     return ("float32",) if preset != "full" else ("float32", "bfloat16", "float16")
 
 
-def _directions(preset: Preset, plan: Plan) -> tuple[str, ...]:
+def _directions(preset: Preset, scope: Scope, workload: Workload, plan: Plan) -> tuple[str, ...]:
+    if preset == "standard" and workload is not scope.workloads[0]:
+        plan.leave_out(
+            f"{scope.operator.name}/{scope.name} at {workload.name} in the direction training",
+            "standard trains at the first workload of a scope",
+        )
+        return ("forward",)
+    return _directions_of_layers(preset, plan)
+
+
+def _directions_of_layers(preset: Preset, plan: Plan) -> tuple[str, ...]:
     if preset == "quick":
         plan.leave_out("the direction training", "quick measures forward")
         return ("forward",)

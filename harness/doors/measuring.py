@@ -30,8 +30,6 @@ from harness.paper.store import Header, RunWriter, open_run
 
 PAGE_NAME = "index.html"
 BENCHMARK_NAME = "benchmark.json"
-# A case that takes longer than this in one worker is stopped and recorded as timed out.
-TIMEOUT_SECONDS = 300.0
 
 
 @dataclass
@@ -140,7 +138,6 @@ def open_measuring_run(
     selection: Selection,
     folder: Path | None,
     settings: Settings,
-    timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> Iterator[MeasuringRun]:
     """Open or resume a run folder and its workers.
 
@@ -150,7 +147,7 @@ def open_measuring_run(
     zygotes, most = settings.processes[0], settings.threads
     with (
         open_run(folder or _new_folder(project, header), header) as writer,
-        Workers(project.folders, most, timeout_seconds, settings.allocator, zygotes) as workers,
+        Workers(project.folders, most, settings.timeout_seconds, settings.allocator, zygotes) as workers,
     ):
         known = frozenset([*writer.finished, *(claim.name for claim in writer.run.claims)])
         cases = {str(case.id): case for case in plan.cases}

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pytest
 
     from harness.bench.case import Preset, Selection
-    from harness.bench.measure.settings import Settings
+    from harness.bench.measure.settings import Scaling, Settings
 
 
 # Name, default, what stands for its value, help.
@@ -45,7 +45,12 @@ _OPTIONS: Sequence[tuple[str, str | None, str, str]] = (
         "Memory on the CPU: pinned (the default) keeps what is freed; default is the platform's own way.",
     ),
     ("--bench-cache", None, "NAME", "hot, or both: time calls on overwritten caches too."),
-    ("--bench-scaling", None, "NAME", "off, or on: time cases on all processors too."),
+    (
+        "--bench-scaling",
+        None,
+        "NAME",
+        "Time cases on all processors too: off, first (those at the first workload of a scope), or on.",
+    ),
     (
         "--bench-precision",
         None,
@@ -53,6 +58,12 @@ _OPTIONS: Sequence[tuple[str, str | None, str, str]] = (
         "Stop when half the interval is at most this share of the median, such as 1%.",
     ),
     ("--bench-seconds", None, "SECONDS", "Sample a case for at most so long."),
+    (
+        "--bench-timeout",
+        "300",
+        "SECONDS",
+        "Stop a worker that does not answer for so long; 300 by default.",
+    ),
 )
 
 
@@ -100,6 +111,7 @@ def read_settings(option: Any, preset: Preset) -> Settings:
         "threads": _threads(option.bench_threads),
         "allocator": _one_of("--bench-allocator", option.bench_allocator, ALLOCATORS),
         "instructions": option.bench_instructions,
+        "timeout_seconds": _timeout(option.bench_timeout),
     }
     for name, value, read in (
         ("cold", option.bench_cache, _cold),
@@ -137,8 +149,11 @@ def _cold(text: str) -> bool:
     return bool(_one_of("--bench-cache", text, ("hot", "both")) == "both")
 
 
-def _scaling(text: str) -> bool:
-    return bool(_one_of("--bench-scaling", text, ("off", "on")) == "on")
+def _scaling(text: str) -> Scaling:
+    from harness.bench.measure.settings import SCALINGS
+
+    found: Scaling = _one_of("--bench-scaling", text, SCALINGS)
+    return found
 
 
 def _precision(text: str) -> float:
@@ -152,6 +167,13 @@ def _seconds(text: str) -> float:
     seconds = _number(text)
     if not seconds > 0:
         raise SameopError(f"--bench-seconds={text} is no time: give a number of seconds above zero.")
+    return seconds
+
+
+def _timeout(text: str) -> float:
+    seconds = _number(text)
+    if not seconds > 0:
+        raise SameopError(f"--bench-timeout={text} is no time: give a number of seconds above zero.")
     return seconds
 
 

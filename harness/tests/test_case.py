@@ -161,12 +161,12 @@ def test_a_comparison_of_others_changes_no_workload(
 
 @pytest.mark.usefixtures("without_cuda")
 def test_standard_compiles_at_one_workload(catalogue: Catalogue) -> None:
-    """Standard measures every workload both ways, and compiles at the first."""
+    """Standard measures three workloads forward and the first both ways, and compiles at the first."""
     plan = plan_cases(catalogue, Selection(preset="standard"))
     names = {(case.implementation.name, case.workload.name) for case in plan.cases}
     assert ("compiled", "tiny/one") in names
     assert ("unfold", "tiny/two") in names
-    assert reasons(plan)["tiny/core/compiled/tiny/two on cpu"] == "standard compiles at one workload a scope"
+    assert reasons(plan)["tiny/core/compiled/tiny/two on cpu"] == "standard compiles at one workload an operator"
     assert {case.direction for case in plan.cases} == {"forward", "training"}
     assert {case.dtype for case in plan.cases} == {"float32"}
 

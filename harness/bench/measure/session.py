@@ -78,7 +78,7 @@ class Session:
         for case in cases:
             dtypes.setdefault(case.device, {})[case.dtype] = None
         for device, wanted in dtypes.items():
-            scaled = _other_threads(self.settings.threads) if self.settings.scaling else []
+            scaled = _other_threads(self.settings.threads) if self.settings.scaling != "off" else []
             threads = sorted({self.settings.threads, *scaled})
             options = {"device": device, "dtypes": list(wanted), "threads": threads}
             answer = self.workers.run(Job("limits", options=options))
@@ -93,7 +93,7 @@ class Session:
         settings = self._settings_for(members[0].case)
         modes = modes_of(members[0].case.device, settings.cold)
         self._lap(settings, settings.threads, modes).run(members, meters=True)
-        if not settings.scaling or members[0].case.device != "cpu":
+        if not _is_scaled(members[0].case, settings):
             return
         for threads in _other_threads(settings.threads):
             sound = [member for member in members if member.failure is None]
@@ -159,6 +159,14 @@ class Session:
 
     def _job(self, task: str, case: Case) -> Job:
         return Job(task, case.id, str(self.workers.expectation(_group(case))), self.settings.threads)
+
+
+def _is_scaled(case: Case, settings: Settings) -> bool:
+    if settings.scaling == "off" or case.device != "cpu":
+        return False
+    return settings.scaling == "on" or (
+        case.direction == "forward" and case.workload is case.scope.workloads[0]
+    )
 
 
 def _other_threads(measured: int) -> list[int]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from harness.bench.case import Preset
 from harness.bench.measure.workers import Allocator
+
+Scaling = Literal["off", "first", "on"]
+SCALINGS: tuple[Scaling, ...] = ("off", "first", "on")
 
 
 @dataclass(frozen=True)
@@ -17,8 +20,10 @@ class Settings:
     total_seconds: of the whole session, None where it may take as long as it takes. case_seconds: of one
     case at most. processes: the fewest and the most. precision: half the interval, as a share of the median,
     at which a case is done. warm_up_seconds and sample_seconds: in each process, at most. cold: whether calls
-    are timed on cold caches too. scaling: whether they are timed on all processors too. instructions: whether
-    they are counted under valgrind. is_brief: whether claims are proved at their smallest shape alone.
+    are timed on cold caches too. scaling: which cases are timed on all processors too: none, the forward ones
+    at the first workload of a scope, or all. instructions: whether they are counted under valgrind.
+    timeout_seconds: after which a worker that does not answer is stopped. is_brief: whether claims are proved
+    at their smallest shape alone.
     """
 
     total_seconds: float | None
@@ -28,10 +33,11 @@ class Settings:
     warm_up_seconds: float
     sample_seconds: float
     cold: bool = False
-    scaling: bool = False
+    scaling: Scaling = "off"
     instructions: bool = False
     threads: int = 1
     allocator: Allocator = "pinned"
+    timeout_seconds: float = 300.0
     is_brief: bool = False
 
     def options(self) -> dict[str, object]:
@@ -84,7 +90,7 @@ _PRESETS: Mapping[Preset, Mapping[str, Any]] = {
         "precision": 0.01,
         "warm_up_seconds": 0.2,
         "sample_seconds": 0.25,
-        "scaling": True,
+        "scaling": "first",
     },
     "full": {
         "total_seconds": None,
@@ -94,6 +100,6 @@ _PRESETS: Mapping[Preset, Mapping[str, Any]] = {
         "warm_up_seconds": 0.5,
         "sample_seconds": 0.5,
         "cold": True,
-        "scaling": True,
+        "scaling": "on",
     },
 }
