@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.bench.agreement import Judge, prepare
-from harness.bench.measure.subject import Subject
+from harness.bench.measure.subject import Subject, TimedCall, digest
 from harness.bench.pages import Scope
 from harness.tests.specimens import DIMS, attending, implementation, mixing, polynomial, transcendental
 
@@ -92,6 +92,58 @@ def test_two_calls_that_differ_are_measured() -> None:
     first, second = call.rehearse(), call.rehearse()
     assert 0 < first.difference < 1
     assert first.bits != second.bits
+
+
+def test_both_of_two_different_results_are_kept() -> None:
+    """What the first of two calls returned is there to be judged, and only where the second is another."""
+    calls: list[int] = []
+
+    def counting(x: Tensor, weight: Tensor) -> Tensor:
+        calls.append(1)
+        return mixing(x, weight) + (1 if len(calls) == 2 else 0)
+
+    call = subject(polynomial(), counting).timed_call()
+    once, twice = call.rehearse(), call.rehearse()
+    assert once.earlier is not None
+    torch.testing.assert_close(once.earlier["output"] - 1, once.results["output"])
+    assert (once.difference, twice.difference) == (pytest.approx(1), 0)
+    assert twice.earlier is None
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "difference"),
+    [
+        (torch.zeros(2), torch.tensor([0.0, 0.5]), 0.5),
+        (torch.zeros(2), torch.tensor([0.0, float("nan")]), float("inf")),
+        (torch.tensor([float("nan")]), torch.tensor([float("nan")]), 0),
+        (torch.zeros(2), torch.zeros(3), float("inf")),
+        (torch.zeros(2), torch.tensor([0.0, -float("inf")]), float("inf")),
+    ],
+)
+def test_difference_of_two_results(first: Tensor, second: Tensor, difference: float) -> None:
+    """Two calls differ by their worst element; what is no number differs without end, but from itself."""
+    results = [torch.zeros(1), first, second]
+    call = TimedCall(lambda: results.pop(0), ("output",), [])
+    assert call.rehearse().difference == difference
+
+
+def test_a_gradient_that_is_missing_in_one_call_is_a_difference() -> None:
+    """A result that is there once and once is not differs without end."""
+    results: list[Any] = [(torch.zeros(1),), (torch.zeros(1),), (None,)]
+    call = TimedCall(lambda: results.pop(0), ("gradient of x",), [])
+    assert call.rehearse().difference == float("inf")
+
+
+def test_a_digest_tells_names_shapes_and_dtypes_apart() -> None:
+    """Equal bytes under another name, in another shape or of another dtype are another result."""
+    four = torch.zeros(4)
+    others = [{"b": four}, {"a": four.reshape(2, 2)}, {"a": four.view(torch.int32)}, {"a": four + 1}, {}]
+    digests = {digest(found) for found in [{"a": four}, *others]}
+    assert len(digests) == 6
+    assert digest({"a": four, "b": four + 1}) == digest({"b": four + 1, "a": four.clone()})
+    assert digest({"a": torch.arange(6.0).reshape(2, 3).T}) == digest(
+        {"a": torch.tensor([[0.0, 3], [1, 4], [2, 5]])}
+    )
 
 
 def test_bits_tell_of_other_inputs_too(mixing_judge: Judge) -> None:

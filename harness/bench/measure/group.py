@@ -187,6 +187,7 @@ class Lap:
             return
         self.account.transfer("agreeing", "measuring", answer.get("measuring_seconds", 0.0))
         member = seat.member
+        member.deterministic &= bool(answer["deterministic"])
         if not member.ended:
             member.ended = answer
         for mode, taken in seat.taken.items():

@@ -62,12 +62,14 @@ class Rehearsal:
 
     bits: a digest of its results on other values and on the timed ones. difference: by how much two calls on
     the same inputs differ, 0 where they are equal to the bit. misdeed: what was done wrong, or None.
+    earlier: what the first of the two calls returned, where the second returned something else.
     """
 
     results: Tensors
     bits: str
     difference: float
     misdeed: str | None
+    earlier: Tensors | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,8 @@ class TimedCall:
         misdeed = "two calls return the same memory, and the second overwrites the first" if shared else None
         bits += digest(first)
         again = self._named(self.run())
-        return Rehearsal(again, bits, _largest_difference(first, again), misdeed)
+        difference = _largest_difference(first, again)
+        return Rehearsal(again, bits, difference, misdeed, first if difference else None)
 
     def _named(self, results: object) -> Tensors:
         found = results if isinstance(results, tuple) else (results,)
@@ -133,4 +136,4 @@ def _largest_difference(first: Tensors, second: Tensors) -> float:
     if first.keys() != second.keys() or any(first[name].shape != second[name].shape for name in first):
         return math.inf
     differences = [(first[name].double() - second[name].double()).abs().max() for name in first]
-    return float(torch.stack(differences).max().nan_to_num(math.inf))
+    return float(torch.stack(differences).max().nan_to_num(math.inf, posinf=math.inf))

@@ -14,8 +14,8 @@ from harness.paper.record import Agreement, Status
 class Vouched:
     """How a process was judged.
 
-    bits: a digest of what the timed call returns, on two sets of values. deterministic: whether two calls on
-    the same inputs returned the same bits. reason: why there is no number, or None.
+    bits: a digest of what the timed call returns, on two sets of values. deterministic: whether all calls on
+    the same inputs so far returned the same bits. reason: why there is no number, or None.
     """
 
     status: Status
@@ -41,16 +41,19 @@ class Voucher:
     known_level: str = ""
     _when: str = "before timing"
     _same_as: str = field(default="in the first process", init=False)
+    _own_bits: str = field(default="", init=False)
 
     def vouch(self) -> Vouched:
         """Judge, and remember what was judged."""
         rehearsal = self.timed.rehearse()
-        if self.known_bits and rehearsal.bits == self.known_bits and not rehearsal.misdeed:
+        known = bool(self.known_bits) and rehearsal.bits == self.known_bits
+        if known and not rehearsal.difference and not rehearsal.misdeed:
             evidence = {"same_bits_as": self._same_as}
             found = Vouched(Status.MEASURED, Agreement(True, self.known_level, None, evidence))
         else:
             found = self._judge(rehearsal)
-        deterministic = not rehearsal.difference
+        self._own_bits = self._own_bits or rehearsal.bits
+        deterministic = not rehearsal.difference and rehearsal.bits == self._own_bits
         if found.status == Status.MEASURED:
             self.known_bits, self.known_level = rehearsal.bits, found.agreement.level
         self._when, self._same_as = "after timing", "before timing"
@@ -79,5 +82,8 @@ class Voucher:
         if rehearsal.misdeed:
             return Agreement(False, agreement.level, rehearsal.misdeed)
         called = judge.judge_call(rehearsal.results, self.subject.dtype)
+        if called.agrees and rehearsal.earlier is not None:
+            # A program that is wrong once is wrong, whichever of two calls it was.
+            called = judge.judge_call(rehearsal.earlier, self.subject.dtype)
         evidence = {**agreement.evidence, "timed_call": called.evidence}
         return replace(agreement if called.agrees else called, evidence=evidence)
