@@ -147,7 +147,9 @@ def test_the_time_is_kept(tmp_path: Path) -> None:
     found = notebook(tmp_path)
     left = compare(PLAN, found, slow, machine.load, lambda _: None, Deadline(65, lambda: now[0]))
     assert (len(machine.taken), left) == (6, 2 * 4 * 3 - 6)
-    assert summarise(PLAN, found).exit is Exit.INCONCLUSIVE
+    early = summarise(PLAN, found)
+    assert early.exit is Exit.INCONCLUSIVE
+    assert "Spreads need three rounds of a tool; --rounds and --minutes give more." in early.lines
     assert observe(tmp_path, machine).exit is Exit.PASS
     assert len(machine.taken) == 2 * 4 * 3
 

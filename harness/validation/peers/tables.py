@@ -32,6 +32,8 @@ def agreement_lines(found: Sequence[Agreement], peers: Sequence[str]) -> list[st
 
 def spread_lines(found: Sequence[Spread], verdicts: Sequence[SpreadVerdict]) -> list[str]:
     """Return the table of spreads under one load, one line a tool."""
+    if not found:
+        return ["Spreads need three rounds of a tool; --rounds and --minutes give more."]
     rows = [["load", "tool", "rounds", "operators", "std. dev.", "quartiles", "against quiet", "s a case"]]
     rows += [
         [

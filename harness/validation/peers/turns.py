@@ -72,6 +72,7 @@ def take_turn(turn: Turn, folders: Sequence[Path]) -> Mapping[CaseId, Outcome]:
             "seconds": turn.seconds,
             "folders": [str(folder) for folder in folders],
             "answers": answers,
+            "parent": os.getpid(),
         }
         said = _run(turn, json.dumps(content))
         read = {case: _read(Path(answers), number, peer) for number, case in enumerate(turn.cases)}
