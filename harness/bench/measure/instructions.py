@@ -39,9 +39,9 @@ from harness.paper.units import Unit
 
 # At most; a call that takes seconds under valgrind is counted once and twice, and no more.
 REPEATS = 3
-# Specialising bytecode, primitive caches and buffers settle within these calls.
-_WARM_UP_CALLS = 30
-_WARM_UP_SECONDS = 3.0
+# CPython specialises bytecode over some fifty calls, 6 % of a small training call; a long call hardly notices.
+_WARM_UP_CALLS = 200
+_WARM_UP_SECONDS = 5.0
 # malloc's searches differ from call to call; a few calls even that out to some thousandths.
 _MOST_CALLS = 20
 _COUNTING_SECONDS = 15.0
