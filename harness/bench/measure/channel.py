@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import time
 from collections.abc import Mapping
@@ -33,7 +34,8 @@ class Channel:
 
     @classmethod
     def of_descriptor(cls, descriptor: int) -> Self:
-        """Take over an end that was inherited or handed over."""
+        """Take over an end that was inherited or handed over; no program that is started shall hold it."""
+        os.set_inheritable(descriptor, False)
         return cls(socket.socket(fileno=descriptor))
 
     def send(self, content: Mapping[str, Any], hand_over: socket.socket | None = None) -> None:

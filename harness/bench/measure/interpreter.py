@@ -73,6 +73,10 @@ class Interpreter:
     def reap(self, worker: int, timeout: float) -> int | None:
         """Return the exit code of a worker, None where it does not end in time."""
         self.channel.send({"reap": worker})
+        return self.await_reaped(timeout)
+
+    def await_reaped(self, timeout: float) -> int | None:
+        """Return the exit code of the worker that is being reaped."""
         answer = self.channel.receive(timeout)
         return int(answer["ended"]) if answer else None
 
@@ -101,12 +105,23 @@ class Forked:
     zygote: Interpreter
     process: int
 
-    def end(self, kill: bool, timeout: float) -> int:
-        """End the worker, or wait until it ended by itself; return its exit code."""
-        if kill and self.process:
+    def kill(self) -> None:
+        """Kill the worker; its zygote keeps the exit code."""
+        if self.process:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.process, signal.SIGKILL)
-        code = self.zygote.reap(self.process, timeout) if self.process else None
+
+    def end(self, kill: bool, timeout: float) -> int:
+        """End the worker, or wait until it ended by itself; return its exit code."""
+        code = None
+        if self.process:
+            if kill:
+                self.kill()
+            code = self.zygote.reap(self.process, timeout)
+            if code is None and not self.zygote.channel.ended:
+                # It goes on without a channel, which a page can close.
+                self.kill()
+                code = self.zygote.await_reaped(timeout)
         if code is not None:
             return code
         # Neither of them can be relied on any more; the next job starts another zygote.

@@ -36,9 +36,13 @@ Answer = dict[str, Any]
 
 def serve(channel: Channel, catalogue: Catalogue) -> None:
     """Answer requests until the channel closes."""
-    desk = Desk(catalogue)
+    desk, process = Desk(catalogue), os.getpid()
     while (request := channel.receive()) is not None:
-        channel.send(desk.answer(request))
+        answer = desk.answer(request)
+        if os.getpid() != process:
+            # A page forked and came back in both processes: this one was never asked.
+            os._exit(0)
+        channel.send(answer)
 
 
 class Desk:
@@ -58,7 +62,7 @@ class Desk:
             content = _failed(str(error))
         except SystemExit as error:
             content = _failed(f"It called sys.exit({error.code!r}).")
-        except Exception as error:
+        except BaseException as error:  # of a page, whatever it is: Ctrl-C never reaches a worker
             content = {**self._told(error), "traceback": traceback.format_exc()}
         content["seconds"] = time.perf_counter() - started
         return content
@@ -134,7 +138,7 @@ class Desk:
             "measuring_seconds": ended.measuring_seconds,
         }
 
-    def _told(self, error: Exception) -> Answer:
+    def _told(self, error: BaseException) -> Answer:
         """Say what an exception says, and at which line of a page it was raised."""
         place = _place(error, {str(path) for path in self._catalogue.sources})
         # On the CPU torch has no exception of its own for this.
@@ -148,7 +152,7 @@ def _failed(reason: str) -> Answer:
     return {"status": Status.FAILED, "reason": reason}
 
 
-def _place(error: Exception, pages: set[str]) -> str:
+def _place(error: BaseException, pages: set[str]) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     frame = next((frame for frame in reversed(frames) if frame.filename in pages), frames[-1])
     return f"{Path(frame.filename).name}:{frame.lineno}"

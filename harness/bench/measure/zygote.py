@@ -12,12 +12,15 @@ import faulthandler
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from harness.bench.measure.channel import Channel
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 def main(arguments: list[str]) -> int:
@@ -35,6 +38,7 @@ def main(arguments: list[str]) -> int:
 
     def work(channel: Channel) -> None:
         volunteer_for_the_oom_killer()
+        os.register_at_fork(after_in_child=partial(_stand_apart, channel))
         serve(channel, catalogue)
 
     try:
@@ -52,12 +56,19 @@ def main(arguments: list[str]) -> int:
     # Likewise MKL, which waits for a full second before it first says what it runs.
     calibrate()
 
+    _adopt_orphans()
+    # What the pages start when they are imported is theirs to keep.
+    kept = _children()
     channel.send({"ready": os.getpid(), "threads": _thread_count()})
     while (request := channel.receive()) is not None:
         if "reap" in request:
-            channel.send({"ended": _reap(request["reap"])})
+            ended = _reap(request["reap"])
+            kept.discard(request["reap"])
+            _end_orphans(kept)
+            channel.send({"ended": ended})
         else:
-            channel.send({"started": _fork(channel, work)})
+            kept.add(child := _fork(channel, work))
+            channel.send({"started": child})
     return 0
 
 
@@ -72,6 +83,8 @@ def _fork(channel: Channel, work: Callable[[Channel], None]) -> int:
             channel.close()
             work(Channel.of_descriptor(descriptor))
             status = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(status)
     # The child's end would stay open here, and nobody would see it close.
@@ -86,8 +99,41 @@ def _reap(child: int) -> int:
 
 def end_with_parent() -> None:
     """Ask the kernel to end this process when its parent ends, even by kill -9."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _adopt_orphans() -> None:
+    """Ask the kernel to make this process the parent of what its workers leave behind."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def _end_orphans(kept: set[int]) -> None:
+    """End what a worker started and left behind, so that it disturbs no other; its own children follow."""
+    while orphans := _children() - kept:
+        for orphan in orphans:
+            # Not all may be ended: a program can run as somebody else.
+            kept.add(orphan)
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(orphan, signal.SIGKILL)
+                os.waitpid(orphan, 0)
+                kept.discard(orphan)
+
+
+def _children() -> set[int]:
+    """Return the children of this process, none where the platform does not tell."""
+    path = Path("/proc/thread-self/children")
+    return {int(number) for number in path.read_text(encoding="ascii").split()} if path.exists() else set()
+
+
+def _stand_apart(channel: Channel) -> None:
+    """Let a process that a page forks neither speak for its worker nor outlive it."""
+    channel.close()
+    end_with_parent()
+
+
+def _prctl(what: int, value: int) -> None:
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None, use_errno=True).prctl(what, value)
 
 
 def volunteer_for_the_oom_killer() -> None:
