@@ -86,6 +86,12 @@ def test_spread_is_told() -> None:
     assert reading.facts["counted_from_the_start"] is True
 
 
+def test_one_repeat_has_no_spread() -> None:
+    """Where only one repeat was made the spread is unknown, and not zero."""
+    found = {"calls": 1, "counts": [(10, 210)], "counted_from_the_start": False}
+    assert instructions_reading(found, threads=1, seconds=1.0).facts["spread"] is None
+
+
 def test_the_collector_works_again_after_a_call_that_raises() -> None:
     """Counting switches the collector of cycles off, and on again whatever happens."""
 

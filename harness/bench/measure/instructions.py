@@ -39,7 +39,7 @@ from harness.paper.units import Unit
 
 # At most; a call that takes seconds under valgrind is counted once and twice, and no more.
 REPEATS = 3
-# CPython specialises bytecode over some fifty calls, 6 % of a small training call; a long call hardly notices.
+# CPython specialises bytecode over some fifty calls: 6 % of a small training call.
 _WARM_UP_CALLS = 200
 _WARM_UP_SECONDS = 5.0
 # malloc's searches differ from call to call; a few calls even that out to some thousandths.
@@ -132,7 +132,8 @@ def instructions_reading(found: Mapping[str, Any], threads: int, seconds: float)
             "means": _MEANS,
             "calls": calls,
             "repeats": len(per_call),
-            "spread": (max(per_call) - min(per_call)) / value if value else 0.0,
+            # One repeat tells nothing of the spread.
+            "spread": (max(per_call) - min(per_call)) / value if value and len(per_call) > 1 else None,
             "threads": threads,
             "valgrind": found.get("valgrind"),
             "counted_from_the_start": found["counted_from_the_start"],
