@@ -7,12 +7,14 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from harness.bench.case import Case
 from harness.bench.measure.clocks import Block
 from harness.bench.measure.jobs import Job
 from harness.bench.measure.latency import ProcessSamples, choose_clock, estimate_latency
+from harness.bench.measure.losses import despite_losses
 from harness.bench.measure.modes import Mode
 from harness.bench.measure.settings import Settings
 from harness.bench.measure.workers import Worker, Workers
@@ -115,7 +117,7 @@ class Lap:
             if not active:
                 return
             with self.account.phase("agreeing"):
-                self._replicate(active, number, meters=meters and number == 0)
+                despite_losses(active, partial(self._replicate, number=number, meters=meters and number == 0))
             spent = (self.now() - began) / len(members)
             for member in active:
                 member.stopped = self._reason_to_stop(member, number + 1, fewest, most, spent)

@@ -59,6 +59,9 @@ class Interpreter:
         self.threads_at_start = int(answer["threads"])
         self._is_ready = True
 
+    # Nothing that another worker does ends it.
+    is_lost = False
+
     @property
     def is_alive(self) -> bool:
         """Whether the process runs."""
@@ -105,6 +108,11 @@ class Forked:
     zygote: Interpreter
     process: int
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether the zygote ended, which ends all its workers whatever they do."""
+        return not self.zygote.is_alive
+
     def kill(self) -> None:
         """Kill the worker; its zygote keeps the exit code."""
         if self.process:
@@ -114,7 +122,7 @@ class Forked:
     def end(self, kill: bool, timeout: float) -> int:
         """End the worker, or wait until it ended by itself; return its exit code."""
         code = None
-        if self.process:
+        if self.process and not self.is_lost:
             if kill:
                 self.kill()
             code = self.zygote.reap(self.process, timeout)

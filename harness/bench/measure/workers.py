@@ -34,6 +34,8 @@ PINNED_ALLOCATOR = {
 }
 # How long a process that was told to end may take before it is killed.
 _FAREWELL_SECONDS = 10.0
+# Marks the answer of a worker that ended with its zygote: any of the zygote's workers may have ended it.
+LOST = "lost"
 
 
 class Workers:
@@ -106,9 +108,13 @@ class Workers:
         return self.scratch / f"{group}.expected"
 
     def run(self, job: Job, lane: int = 0) -> Mapping[str, Any]:
-        """Let a worker of its own do one job."""
-        with self.hire(job.device, lane) as worker:
-            return worker.ask(job.as_request())
+        """Let a worker of its own do one job, and another one where its zygote ended beneath it."""
+        for _ in range(2):
+            with self.hire(job.device, lane) as worker:
+                answer = worker.ask(job.as_request())
+            if LOST not in answer:
+                break
+        return answer
 
     def run_all(self, jobs: Sequence[Job]) -> list[Mapping[str, Any]]:
         """Do jobs in workers of their own, as many at once as there are processors and zygotes."""
@@ -199,8 +205,11 @@ class Worker:
         if hung:
             reason = f"It did not end within {self._timeout:g} s and was stopped."
             return {"status": Status.TIMED_OUT, "reason": reason, "seconds": seconds}
-        reason = f"Its process ended with {_cause(code)}{self._words.told()}"
-        return {"status": Status.CRASHED, "reason": reason, "seconds": seconds}
+        crashed = {"status": Status.CRASHED, "seconds": seconds}
+        if self._process.is_lost:
+            reason = f"The process that its worker was forked from ended with {_cause(code)}."
+            return {**crashed, "reason": reason, LOST: True}
+        return {**crashed, "reason": f"Its process ended with {_cause(code)}{self._words.told()}"}
 
     def close(self) -> None:
         """End the process, which has nothing left to do."""
