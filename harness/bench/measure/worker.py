@@ -26,12 +26,15 @@ from harness.bench.measure.modes import HOT, clocks_for
 from harness.bench.measure.procedure import Meter, Procedure, first_line
 from harness.bench.measure.speedlimit import measure_speed_limit
 from harness.bench.measure.subject import Subject, TimedCall
+from harness.bench.measure.surroundings import Surroundings
 from harness.bench.measure.vouching import Vouched, Voucher
 from harness.bench.proof.box import certify_smallest
 from harness.paper.errors import SameopError
 from harness.paper.record import Status
 
 Answer = dict[str, Any]
+# What a change of the surroundings may have brought about; an exception speaks for itself.
+_JUDGED = (Status.MEASURED, Status.DISAGREED, Status.NONDETERMINISTIC)
 
 
 def serve(channel: Channel, catalogue: Catalogue) -> None:
@@ -52,6 +55,7 @@ class Desk:
         self._catalogue = catalogue
         self._procedure: Procedure | None = None
         self._subject: Subject | None = None
+        self._surroundings: Surroundings | None = None
 
     def answer(self, request: Mapping[str, Any]) -> Answer:
         """Do what is asked; an exception becomes an answer with its sentence."""
@@ -64,6 +68,9 @@ class Desk:
             content = _failed(f"It called sys.exit({error.code!r}).")
         except BaseException as error:  # of a page, whatever it is: Ctrl-C never reaches a worker
             content = {**self._told(error), "traceback": traceback.format_exc()}
+        if self._surroundings is not None and content["status"] in _JUDGED:
+            change = self._surroundings.change()
+            content = _failed(change) if change else content
         content["seconds"] = time.perf_counter() - started
         return content
 
@@ -76,6 +83,7 @@ class Desk:
         if job.task == "limits":
             return _find_limit(**job.options)
         assert job.case is not None
+        self._surroundings = Surroundings()
         self._subject = Subject.of(self._catalogue, job.case)
         if job.task == "begin":
             return self._begin(job, self._subject, **job.options)
