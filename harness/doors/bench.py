@@ -31,7 +31,7 @@ from harness.doors.options import read_selection, read_settings, require_the_mac
 from harness.doors.parameters import agreement_checks, cost_checks
 from harness.doors.progress import Progress
 from harness.doors.project import Project
-from harness.doors.proving import open_proofs
+from harness.doors.proving import Proofs, closing_proofs
 from harness.doors.replay import ReplayTimer, RunFile
 from harness.paper.account import SessionAccount
 
@@ -119,7 +119,9 @@ class Bench:
             claims = [claim for item in items if (claim := _claim(item)) and claim.name not in run.known]
             self._start_progress(items, len(claims))
             try:
-                with open_proofs(self.project.folders, claims, brief=self.settings.is_brief) as run.proofs:
+                run.session.workers.launch()
+                proofs = Proofs(run.session.workers, claims, brief=self.settings.is_brief)
+                with closing_proofs(proofs) as run.proofs:
                     yield
             finally:
                 self.shows_progress = False

@@ -6,6 +6,7 @@ process, so they have a process of their own.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import warnings
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from harness.bench.expectation import bind
 from harness.bench.inputs import Tensors
 from harness.bench.measure.subject import Subject
+from harness.bench.pages import Scope
 from harness.bench.proof.certificate import follow
 from harness.bench.proof.shadow import RefusedError
 from harness.paper.record import Reading
@@ -93,18 +95,26 @@ def _same(first: float, second: float) -> bool:
 
 def probe_with_ones(subject: Subject) -> Mapping[str, Any]:
     """With every input one, a bilinear operator sums exactly its in-bounds products."""
-    shapes = {name: spec.shape for name, spec in subject.scope.inputs(subject.dims).items()}
-    program = bind(subject.scope, subject.scope.reference, subject.dims)
-    try:
-        bilinear = subject.scope.polynomial and follow(program, shapes, 0, vjp=False).degree == 2
-    except RefusedError:
-        bilinear = False
-    if not bilinear:
+    scope = subject.scope
+    if not _is_bilinear(scope):
         return _not_counted("the scope is not bilinear in its inputs")
+    shapes = {name: spec.shape for name, spec in scope.inputs(subject.dims).items()}
     ones = {name: torch.ones(shape, dtype=torch.float64) for name, shape in shapes.items()}
-    macs = float(program(ones).sum())
+    macs = float(bind(scope, scope.reference, subject.dims)(ones).sum())
     cost = subject.scope.cost(subject.dims)
     return _judge(macs, float(cost.macs), cost.macs_in_bounds, "taps on padding are not counted")
+
+
+def _is_bilinear(scope: Scope) -> bool:
+    """Whether the reference is of degree two, which its smallest shape tells as well as any other."""
+    if not scope.polynomial:
+        return False
+    dims = scope.proof_dims[0]
+    shapes = {name: spec.shape for name, spec in scope.inputs(dims).items()}
+    try:
+        return follow(bind(scope, scope.reference, dims), shapes, 0, vjp=False).degree == 2
+    except RefusedError:
+        return False
 
 
 def _flop_counter(function: Callable[[Tensors], Tensor], inputs: Tensors) -> float:
@@ -128,6 +138,13 @@ class _AsModule(torch.nn.Module):
 
     def forward(self, *tensors: Tensor) -> Tensor:
         return self._function(dict(zip(self._names, tensors, strict=True)))
+
+
+def load_witness() -> None:
+    """Import fvcore, where it is installed, so that processes forked later need not."""
+    with warnings.catch_warnings(), contextlib.suppress(ImportError):
+        warnings.simplefilter("ignore")
+        import fvcore.nn  # noqa: F401
 
 
 def _fvcore(function: Callable[[Tensors], Tensor], inputs: Tensors) -> float:

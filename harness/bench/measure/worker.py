@@ -29,6 +29,7 @@ from harness.bench.measure.subject import Subject, TimedCall
 from harness.bench.measure.surroundings import Surroundings
 from harness.bench.measure.vouching import Vouched, Voucher
 from harness.bench.proof.box import certify_smallest
+from harness.bench.proof.prover import prove
 from harness.paper.errors import SameopError
 from harness.paper.record import Status
 
@@ -82,6 +83,8 @@ class Desk:
         prepare_process(job)
         if job.task == "limits":
             return _find_limit(**job.options)
+        if job.task == "prove":
+            return self._prove(**job.options)
         assert job.case is not None
         self._surroundings = Surroundings()
         self._subject = Subject.of(self._catalogue, job.case)
@@ -145,6 +148,9 @@ class Desk:
             "facts": dict(ended.facts),
             "measuring_seconds": ended.measuring_seconds,
         }
+
+    def _prove(self, *, claim: str, brief: bool) -> Answer:
+        return {"status": Status.MEASURED, "result": prove(self._catalogue.claims[claim], brief=brief)}
 
     def _told(self, error: BaseException) -> Answer:
         """Say what an exception says, and at which line of a page it was raised."""

@@ -82,10 +82,14 @@ class Workers:
             lane.close()
         self._scratch.close()
 
-    def start(self) -> None:
-        """Start the zygotes now, so that their imports of torch are not counted to the first case."""
+    def launch(self) -> None:
+        """Start the zygotes without waiting for them."""
         for lane in self._lanes:
             lane.launch_zygote()
+
+    def start(self) -> None:
+        """Start the zygotes now, so that their imports of torch are not counted to the first case."""
+        self.launch()
         for lane in self._lanes:
             lane.living_zygote()
 
@@ -132,6 +136,8 @@ class Workers:
 
         if at_once == 1:
             return [run(job) for job in jobs]
+        # Not in the threads below: the kernel ends a zygote with the thread that started it.
+        self.launch()
         with ThreadPoolExecutor(at_once) as pool:
             return list(pool.map(run, jobs))
 
@@ -210,6 +216,10 @@ class Worker:
             reason = f"The process that its worker was forked from ended with {_cause(code)}."
             return {**crashed, "reason": reason, LOST: True}
         return {**crashed, "reason": f"Its process ended with {_cause(code)}{self._words.told()}"}
+
+    def kill(self) -> None:
+        """End the process from another thread; whoever waits for its answer is told that it crashed."""
+        self._process.kill()
 
     def close(self) -> None:
         """End the process, which has nothing left to do."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import faulthandler
+import gc
 import os
 import signal
 import sys
@@ -33,6 +34,7 @@ def main(arguments: list[str]) -> int:
     faulthandler.enable()
     from harness.bench.catalog import load_catalogue
     from harness.bench.measure.libraries import calibrate
+    from harness.bench.measure.macs import load_witness
     from harness.bench.measure.worker import serve
     from harness.paper.errors import SameopError
 
@@ -53,9 +55,12 @@ def main(arguments: list[str]) -> int:
     # The first dispatch mode of a process imports this, in more than a second: once here, not per fork.
     import torch._dynamo  # noqa: F401
 
-    # Likewise MKL, which waits for a full second before it first says what it runs.
+    # Likewise MKL, which waits for a full second before it first says what it runs, and fvcore.
     calibrate()
-
+    load_witness()
+    # A child that collects would look at all of this again, and copy every page of it.
+    gc.collect()
+    gc.freeze()
     _adopt_orphans()
     # What the pages start when they are imported is theirs to keep.
     kept = _children()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -100,8 +101,16 @@ def demand_kept(name: str, outputs: list[Tensor]) -> None:
 
 def demand_finite(name: str, values: Iterable[Tensor]) -> None:
     """Refuse an operation on minus infinity."""
-    if any(value.is_floating_point() and bool(value.isinf().any()) for value in values):
+    if any(value.is_floating_point() and _has_infinity(value) for value in values):
         raise RefusedError(f"{name} meets minus infinity, which only a softmax or an exponential can take")
+
+
+def _has_infinity(value: Tensor) -> bool:
+    """Whether a value is infinite; its extremes tell in one pass, unless something is no number."""
+    if not value.numel():
+        return False
+    low, high = (float(end) for end in value.aminmax())
+    return math.isinf(low) or math.isinf(high) or (math.isnan(low) and bool(value.isinf().any()))
 
 
 def demand_grain(constant: Tensor) -> int:
