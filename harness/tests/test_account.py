@@ -137,6 +137,41 @@ def test_every_second_is_charged_once(program: Any) -> None:
     assert sum(found.phases.values()) + found.unaccounted == found.seconds
 
 
+def test_seconds_are_handed_to_the_phase_they_were_spent_in(clock: FakeClock, account: Account) -> None:
+    """What another process says that it spent measuring is measuring, and the sum stays."""
+    with account.phase("agreeing"):
+        spend(clock, 10)
+        account.transfer("agreeing", "measuring", 4)
+        spend(clock, 1)
+        with account.phase("measuring"):
+            spend(clock, 2)
+    found = account.so_far(cases=1)
+    assert found.phases == {"agreeing": 7, "measuring": 6}
+    assert (found.seconds, found.unaccounted) == (13, 0)
+
+
+def test_no_more_is_handed_over_than_there_is(clock: FakeClock, account: Account) -> None:
+    """A process whose clock runs ahead leaves its phase at zero, and never below."""
+    with account.phase("agreeing"):
+        spend(clock, 3)
+        account.transfer("agreeing", "measuring", 5)
+    account.transfer("certifying", "measuring", 5)
+    assert account.so_far(cases=1).phases == {"agreeing": 0, "certifying": 0, "measuring": 3}
+
+
+def test_starting_up_before_the_account_counts(clock: FakeClock) -> None:
+    """Imports that were over when the account began are a part of the session, and its first phase."""
+    account = Account(clock, clock.now, already=5.0)
+    spend(clock, 1)
+    with account.phase("start-up"):
+        spend(clock, 2)
+    with account.phase("measuring"):
+        spend(clock, 4)
+    found = account.so_far(cases=1)
+    assert found.phases == {"start-up": 7, "measuring": 4}
+    assert (found.seconds, found.unaccounted) == (12, 1)
+
+
 def test_overhead_is_all_but_timing() -> None:
     """What belongs to no phase is overhead as well; a session of no seconds has no share."""
     phases = {"measuring": 6.0, "speed limit": 1.0, "proving": 2.0}

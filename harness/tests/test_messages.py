@@ -7,15 +7,18 @@ from typing import Any
 import pytest
 
 from harness.doors.messages import (
+    account_line,
     claim_failure,
     claim_line,
     exit_line,
     left_out_lines,
     left_out_of_claims,
+    plan_line,
     record_line,
     resume_line,
     summary_lines,
 )
+from harness.paper.account import SessionAccount
 from harness.paper.errors import Exit
 from harness.paper.record import CaseId, Reading, Record, Status
 from harness.paper.units import Unit
@@ -132,4 +135,27 @@ def test_resume_line() -> None:
     """An unfinished run says how much is missing and what to type."""
     assert resume_line(2, 5, "pytest --benchmark --bench-run=here") == (
         "2 of 5 cases have no record yet. To measure the rest: pytest --benchmark --bench-run=here"
+    )
+
+
+@pytest.mark.parametrize(
+    ("cases", "claims", "seconds", "line"),
+    [
+        (120, 44, 163.4, "plan  120 cases to measure and 44 claims to prove: about 2:43 minutes"),
+        (1, 1, 12.0, "plan  1 case to measure and 1 claim to prove: about 0:12 minutes"),
+        (0, 0, 10.0, "plan  0 cases to measure and 0 claims to prove: about 0:10 minutes"),
+    ],
+)
+def test_plan_line(cases: int, claims: int, seconds: float, line: str) -> None:
+    """A session begins with what is to come and how long it will take."""
+    assert plan_line(cases, claims, seconds) == line
+
+
+def test_account_line() -> None:
+    """A session ends with where its time went: phases of no time are not told, the rest is overhead."""
+    phases = {"start-up": 4.2, "proving": 0.0, "agreeing": 1.5, "measuring": 6.0, "writing": 0.013}
+    account = SessionAccount(phases, 125.0, "now", "later", 3)
+    assert account_line(account) == (
+        "time  2:05 minutes: start-up 4.20 s, agreeing 1.50 s, measuring 6.00 s, writing 13.0 ms; "
+        "95% of it was not measuring"
     )

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from harness.bench.machine import usable_cpus
-from harness.doors import bench
-from harness.paper.errors import SameopError
 from harness.tests.projects import Done, Project, implementation, make_project, run, without
 
 WEIGHTY = ("torch", "typer", "rich", "numpy", "fvcore", "jinja2")
@@ -77,64 +72,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return make_project(tmp_path_factory.mktemp("plugin"), implementation("good", "return factor * x"))
 
 
-def options(**changed: str | bool) -> argparse.Namespace:
-    """Return the options of a measuring run, some of them changed."""
-    usual = {"bench_preset": "quick", "bench_device": "all", "bench_operator": "*", "bench_run": None}
-    return argparse.Namespace(**{**usual, **changed})
-
-
-CPUS = usable_cpus()
-
-
-@pytest.mark.parametrize(
-    ("check", "sentence"),
-    [
-        (
-            lambda: bench._selection(options(bench_preset="slow")),
-            "--bench-preset=slow is unknown: choose quick, standard or full.",
-        ),
-        (
-            lambda: bench._selection(options(bench_device="tpu")),
-            "--bench-device=tpu is unknown: choose cpu, cuda or all.",
-        ),
-        (
-            lambda: bench._require_the_machine(options(bench_run="")),
-            "--bench-run names no folder: give one, or leave the option out for a new one.",
-        ),
-        (
-            lambda: bench._require_the_machine(options(benchmark_skip=True)),
-            "--benchmark-skip leaves out every case: leave it out, or --benchmark.",
-        ),
-        (
-            lambda: bench._require_the_machine(options(numprocesses="auto")),
-            "Measuring needs the machine to itself: leave -n out, or --benchmark.",
-        ),
-        (
-            lambda: bench._threads("none"),
-            f"--bench-threads=none is no count of threads that fits the {CPUS} CPUs here: "
-            f"give a whole number from 1 to {CPUS}.",
-        ),
-    ],
-)
-def test_wrong_option_is_one_sentence(check: Callable[[], object], sentence: str) -> None:
-    """A wrong option is answered with what was asked and what there is."""
-    with pytest.raises(SameopError) as caught:
-        check()
-    assert str(caught.value) == sentence
-    assert caught.value.exit == 4
-
-
-@pytest.mark.parametrize("text", ["²", "0", "-1", "1.5", "100000"])
-def test_counts_that_are_no_threads(text: str) -> None:
-    """Only a whole number that the machine has counts as a number of threads."""
-    with pytest.raises(SameopError, match="is no count of threads"):
-        bench._threads(text)
-    assert bench._threads("1") == 1
-
-
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        (
+            ["--bench-precision=0"],
+            "--bench-precision=0 is no share of a median: give one such as 1% or 0.01.",
+        ),
         (["--bench-operator=nope"], "No operator is named 'nope': `sameop list` shows the 1 that are."),
         (
             ["--bench-run=ops/scale.py"],
