@@ -14,6 +14,7 @@ from harness.bench.measure.clocks import Block
 from harness.bench.measure.group import Lap, Member
 from harness.bench.measure.jobs import Job
 from harness.bench.measure.settings import Settings
+from harness.bench.measure.workers import LOST
 from harness.paper.account import Account
 from harness.paper.record import Status
 from harness.tests.specimens import implementation, mixing, polynomial
@@ -313,6 +314,23 @@ def test_where_all_fail_nothing_is_tried_again() -> None:
     stage, members = measure({name: Script(begin=lambda process: CRASH) for name in NAMES})
     assert [task for task, _ in stage.events] == ["begin"] * 3 + ["leave"] * 3
     assert all(found.failure for found in members.values())
+
+
+def test_who_lost_its_zygote_is_tried_again_alone() -> None:
+    """A page that kills what forked it takes the others with it once; alone they have all their samples."""
+    lost: Answer = {"status": Status.CRASHED, "reason": "It ended with signal SIGKILL.", LOST: True}
+    first = iter([lost])
+    scripts = {
+        "a": Script(),
+        "killer": Script(turn=lambda process: lost),
+        "c": Script(turn=lambda process: next(first, turned(0.01, 0.01, 0.01))),
+    }
+    stage, members = measure(scripts)
+    assert members["killer"].failure == lost
+    for name in ("a", "c"):
+        assert members[name].failure is None
+        assert [len(taken.blocks) for taken in members[name].samples["hot"]] == [6, 6]
+    assert {name: len(stage.requests["begin", name]) for name in scripts} == {"a": 2, "killer": 2, "c": 3}
 
 
 def deterministic(**answers: Callable[[int], Answer]) -> bool:
