@@ -111,7 +111,7 @@ def open_proofs(folders: Sequence[Path], claims: Sequence[Claim], *, brief: bool
         if len(claims) >= _WORTH_PROCESSES and usable_cpus() > 1:
             lanes = min(usable_cpus(), len(claims))
             workers = stack.enter_context(Workers(folders, 1, _TIMEOUT_SECONDS, zygotes=lanes))
-            # Here and not in the threads that prove: the kernel ends a zygote with the thread that started it.
+            # Not in the threads that prove: the kernel ends a zygote with the thread that started it.
             workers.launch()
         with closing_proofs(Proofs(workers, claims, brief=brief)) as proofs:
             yield proofs

@@ -75,8 +75,12 @@ class Interpreter:
 
     def reap(self, worker: int, timeout: float) -> int | None:
         """Return the exit code of a worker, None where it does not end in time."""
-        self.channel.send({"reap": worker})
+        self.channel.send({"reap": worker, "answer": True})
         return self.await_reaped(timeout)
+
+    def reap_later(self, worker: int) -> None:
+        """Let a zygote wait for a worker that was killed; the kernel takes its time to free the memory."""
+        self.channel.send({"reap": worker, "answer": False})
 
     def await_reaped(self, timeout: float) -> int | None:
         """Return the exit code of the worker that is being reaped."""
@@ -92,6 +96,10 @@ class Interpreter:
         except subprocess.TimeoutExpired:
             self.kill()
             return self._process.wait()
+
+    def dismiss(self) -> None:
+        """End the process, whose exit code nobody asks for."""
+        self.kill()
 
     def kill(self) -> None:
         """End the process and whatever it forked."""
@@ -118,6 +126,12 @@ class Forked:
         if self.process:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.process, signal.SIGKILL)
+
+    def dismiss(self) -> None:
+        """End the worker, whose exit code nobody asks for, without waiting until its memory is free."""
+        if self.process and not self.is_lost:
+            self.kill()
+            self.zygote.reap_later(self.process)
 
     def end(self, kill: bool, timeout: float) -> int:
         """End the worker, or wait until it ended by itself; return its exit code."""

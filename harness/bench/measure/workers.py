@@ -224,7 +224,9 @@ class Worker:
     def close(self) -> None:
         """End the process, which has nothing left to do."""
         if self._is_open:
-            self._end(kill=True)
+            self._is_open = False
+            self._channel.close()
+            self._process.dismiss()
 
     def _end(self, kill: bool) -> int:
         self._is_open = False

@@ -70,7 +70,8 @@ def main(arguments: list[str]) -> int:
             ended = _reap(request["reap"])
             kept.discard(request["reap"])
             _end_orphans(kept)
-            channel.send({"ended": ended})
+            if request["answer"]:
+                channel.send({"ended": ended})
         else:
             kept.add(child := _fork(channel, work))
             channel.send({"started": child})
