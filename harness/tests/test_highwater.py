@@ -184,8 +184,8 @@ def test_threads_lose_no_byte(library: Path) -> None:
         (Compared("a", 0.0, 66900.0), "is out", "is out"),
         (
             Compared("a", 1.0 * MIB, 2.0 * MIB, 1.0 * MIB),
-            "is out",
-            "is out by objects that describe tensors: 1.00 MiB of the mark",
+            "explained",
+            "explained by objects that describe tensors: 1.00 MiB of the mark",
         ),
         (Compared("a", 4.0 * MIB, 2.0 * MIB, 1.0 * MIB), "is out", "is out"),
         (Compared("a", None, 2.0, 0.0, "nobody knows"), "none", "none: nobody knows"),
