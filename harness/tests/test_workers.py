@@ -6,16 +6,20 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
-from harness.bench.measure.lastwords import LastWords
+from harness.bench.measure.channel import Channel
 from harness.bench.measure.jobs import Job
-from harness.bench.measure.workers import Workers
+from harness.bench.measure.lastwords import LastWords
+from harness.bench.measure.processors import usable_processors
+from harness.bench.measure.workers import ALLOCATORS, LOST, Worker, Workers, _environment
 from harness.paper.errors import SameopError
 from harness.paper.record import CaseId, Status
-from harness.tests.projects import environment, make_project
+from harness.tests.projects import environment, implementation, make_project
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -188,3 +192,177 @@ def test_last_words_are_short_and_need_no_file(tmp_path: Path) -> None:
     assert words.told() == "."
     words.path.write_text("first\n" + "x" * 1000 + "\n\n", encoding="utf-8")
     assert words.told() == "; it printed last: " + "x" * 300
+
+
+@dataclass
+class Told:
+    """A process that ended as a test says."""
+
+    code: int = 0
+    is_lost: bool = False
+    ends: list[bool] = field(default_factory=list)
+    dismissed: int = 0
+
+    def end(self, kill: bool, timeout: float) -> int:
+        """End, and remember whether it had to be killed."""
+        self.ends.append(kill)
+        return self.code
+
+    def dismiss(self) -> None:
+        """End without being asked for a code."""
+        self.dismissed += 1
+
+
+def worker_of(process: Told, folder: Path, timeout: float = 5.0) -> tuple[Worker, Channel]:
+    """Return a worker and the end of the channel at which it answers."""
+    own, other = Channel.pair()
+    words = LastWords(folder / "workers.log", ["/project/ops"])
+    return Worker(own, process, words, timeout), Channel.of_descriptor(other.detach())
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (0, "Its process ended with exit code 0."),
+        (7, "Its process ended with exit code 7."),
+        (-11, "Its process ended with signal SIGSEGV."),
+        (-9, "Its process ended with signal SIGKILL."),
+        # A real-time signal has no name.
+        (-40, "Its process ended with signal 40."),
+    ],
+)
+def test_an_end_is_an_answer(tmp_path: Path, code: int, reason: str) -> None:
+    """A process that ends in place of answering is told with its code, and asked nothing more."""
+    process = Told(code)
+    worker, other = worker_of(process, tmp_path)
+    other.close()
+    answer = worker.ask({"task": "turn"})
+    assert (answer["status"], answer["reason"]) == (Status.CRASHED, reason)
+    assert answer["seconds"] >= 0
+    worker.close()
+    assert (process.ends, process.dismissed) == ([False], 0)
+
+
+def test_a_silent_worker_is_stopped(tmp_path: Path) -> None:
+    """A worker that does not answer in time is killed, and the reason says after how long."""
+    process = Told(-9)
+    worker, other = worker_of(process, tmp_path, timeout=0.05)
+    answer = worker.ask({"task": "turn"})
+    assert (answer["status"], answer["reason"]) == (
+        Status.TIMED_OUT,
+        "It did not end within 0.05 s and was stopped.",
+    )
+    assert answer["seconds"] >= 0.05
+    assert process.ends == [True]
+    other.close()
+
+
+def test_a_worker_that_is_done_is_dismissed_once(tmp_path: Path) -> None:
+    """Nobody waits for the exit code of a worker that answered."""
+    process = Told()
+    worker, other = worker_of(process, tmp_path)
+    other.send({"status": "measured"})
+    assert worker.ask({"task": "turn"}) == {"status": "measured"}
+    worker.close()
+    worker.close()
+    assert (process.ends, process.dismissed) == ([], 1)
+    other.close()
+
+
+def test_the_end_of_a_zygote_is_told_as_such(tmp_path: Path) -> None:
+    """A worker whose zygote ended says so, and that it may be asked once more."""
+    worker, other = worker_of(Told(-9, is_lost=True), tmp_path)
+    other.close()
+    answer = worker.ask({"task": "turn"})
+    assert answer["status"] == Status.CRASHED
+    assert answer["reason"] == "The process that its worker was forked from ended with signal SIGKILL."
+    assert answer[LOST]
+
+
+def test_variables_of_the_allocator_are_ours_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the user's shell says about malloc does not reach a worker, pinned or not."""
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "1")
+    monkeypatch.setenv("KEPT", "yes")
+    pinned, default = (_environment(3, allocator, tmp_path) for allocator in ALLOCATORS)
+    for found in (pinned, default):
+        assert "MALLOC_ARENA_MAX" not in found
+        assert (found["KEPT"], found["OMP_NUM_THREADS"], found["MKL_NUM_THREADS"]) == ("yes", "3", "3")
+        assert found["TORCHINDUCTOR_CACHE_DIR"].startswith(str(tmp_path))
+    assert not any(name.startswith(("MALLOC_", "SAMEOP_ALLOCATOR")) for name in default)
+    if sys.platform == "linux":
+        assert pinned["SAMEOP_ALLOCATOR"] == "pinned"
+        assert int(pinned["MALLOC_TRIM_THRESHOLD_"]) >= 2**40
+
+
+@pytest.fixture(scope="module")
+def lanes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
+    """Give workers with two zygotes of the same pages."""
+    project = make_project(
+        tmp_path_factory.mktemp("lanes"),
+        implementation("good", "return factor * x"),
+        implementation("leaves", "print('farewell', flush=True)\nos._exit(3)", "import os"),
+    )
+    with Workers([project.page.parent], 1, 30.0, zygotes=2) as workers:
+        workers.start()
+        assert workers.run(job(workers, "expect"))["status"] == Status.MEASURED
+        yield workers
+
+
+def test_processes_of_two_interpreters_measure_in_turns(lanes: Workers) -> None:
+    """Two workers live at once; each begins, takes turns when it is asked, and ends by itself."""
+    turn = Job("turn", options={"mode": "hot", "calls": 3, "rewarm": True}).as_request()
+    end = Job("end", options={"meters": False}).as_request()
+    with lanes.hire("cpu", 0) as first, lanes.hire("cpu", 1) as second:
+        begun = first.ask(job(lanes, "begin", "good").as_request())
+        known = {"bits": begun["bits"], "level": begun["agreement"]["level"], "calls": begun["calls"]}
+        later = second.ask(job(lanes, "begin", "good").with_options(**known).as_request())
+        assert (begun["status"], later["status"]) == (Status.MEASURED, Status.MEASURED)
+        # What one interpreter computed is what the other one does, so nothing is judged twice.
+        assert begun["bits"] == later["bits"]
+        assert later["agreement"]["evidence"] == {"same_bits_as": "in the first process"}
+        assert later["calls"] == begun["calls"]
+        for worker in (first, second, second, first):
+            answer = worker.ask(turn)
+            assert {block["calls"] for block in answer["blocks"]} == {3}
+            assert all(block["seconds"] > 0 for block in answer["blocks"])
+            assert answer["seconds"] >= sum(block["seconds"] for block in answer["blocks"])
+        for worker in (first, second):
+            ended = worker.ask(end)
+            assert ended["agreement"]["evidence"] == {"same_bits_as": "before timing"}
+            assert ended["readings"] == {}
+
+
+def test_lanes_are_counted_round(lanes: Workers) -> None:
+    """More processes than zygotes share them: each lane writes the log of its own workers."""
+    logs = [lanes.scratch / f"workers-{number}.log" for number in range(2)]
+    sizes = [log.stat().st_size for log in logs]
+    answer = lanes.run(job(lanes, "begin", "leaves"), lane=3)
+    assert answer["reason"] == "Its process ended with exit code 3; it printed last: farewell"
+    assert [log.stat().st_size - size for log, size in zip(logs, sizes, strict=True)] == [
+        0,
+        len("farewell\n"),
+    ]
+
+
+def test_answers_stand_in_the_order_of_the_jobs(lanes: Workers) -> None:
+    """Several jobs at once, one of which crashes: each has its own answer."""
+    names = ["good", "leaves", "reference", "leaves", "good"]
+    answers = lanes.run_all([job(lanes, "begin", name) for name in names])
+    statuses = [answer["status"] for answer in answers]
+    crashed, fine = Status.CRASHED, Status.MEASURED
+    assert statuses == [fine, crashed, fine, crashed, fine]
+    assert answers[1]["reason"] == "Its process ended with exit code 3; it printed last: farewell"
+    assert lanes.run_all([]) == []
+
+
+def test_a_worker_stays_on_its_processors(lanes: Workers) -> None:
+    """Processors and threads that a job names are those of its process, as it finds them itself."""
+    last = max(usable_processors(), default=0)
+    if not usable_processors():
+        pytest.skip("this system keeps no process on some processors")
+    placed = lanes.run(replace(job(lanes, "begin", "good"), cpus=(last,)))
+    assert (placed["worker"]["cpus"], placed["worker"]["threads"]) == ([last], 1)
+    free = lanes.run(job(lanes, "begin", "good"))
+    assert tuple(free["worker"]["cpus"]) == usable_processors()
+    assert free["worker"]["flush_denormal"]
+    assert not free["worker"]["tf32"]
