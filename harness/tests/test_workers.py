@@ -257,6 +257,22 @@ def test_a_silent_worker_is_stopped(tmp_path: Path) -> None:
     other.close()
 
 
+@pytest.mark.parametrize("line", [b"I am here\n", b"{1: 2}\n", b"\xff\xfe\n", b"3\n", b"\n", b"[]\n"])
+def test_a_page_that_writes_to_the_channel_costs_its_case_alone(tmp_path: Path, line: bytes) -> None:
+    """What is no answer ends the worker with a reason, and is no error of the session."""
+    process = Told(-9)
+    own, other = Channel.pair()
+    worker = Worker(own, process, LastWords(tmp_path / "workers.log", []), 5.0)
+    with other:
+        other.sendall(line)
+        answer = worker.ask({"task": "turn"})
+    assert (answer["status"], answer["reason"]) == (
+        Status.FAILED,
+        "It wrote to the channel on which its process answers.",
+    )
+    assert process.ends == [True]
+
+
 def test_a_worker_that_is_done_is_dismissed_once(tmp_path: Path) -> None:
     """Nobody waits for the exit code of a worker that answered."""
     process = Told()

@@ -49,7 +49,10 @@ class Channel:
                 socket.send_fds(self._connection, [line], [hand_over.fileno()])
 
     def receive(self, timeout: float | None = None) -> _Content | None:
-        """Wait for one line; None at the end of the stream or of the time."""
+        """Wait for one line; None at the end of the stream or of the time.
+
+        Raises :class:`ValueError` for a line that nobody sent through a channel.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
         while b"\n" not in self._received:
             chunk = self._chunk(None if deadline is None else deadline - time.monotonic())
@@ -57,7 +60,9 @@ class Channel:
                 return None
             self._received += chunk
         line, _, self._received = self._received.partition(b"\n")
-        content: _Content = json.loads(line)
+        content = json.loads(line)
+        if not isinstance(content, dict):
+            raise ValueError(f"a line of a channel is an object, and not {content!r}")
         return content
 
     def take_descriptor(self) -> int:

@@ -202,7 +202,12 @@ class Worker:
         self._words.mark()
         started = time.perf_counter()
         self._channel.send(request)
-        answer = self._channel.receive(self._timeout)
+        try:
+            answer = self._channel.receive(self._timeout)
+        except ValueError:  # a page wrote to every descriptor that it found
+            self._end(kill=True)
+            reason = "It wrote to the channel on which its process answers."
+            return {"status": Status.FAILED, "reason": reason, "seconds": time.perf_counter() - started}
         if answer is not None:
             return answer
         hung = not self._channel.ended
