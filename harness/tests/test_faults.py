@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import signal
 import subprocess
@@ -11,43 +12,60 @@ from pathlib import Path
 
 import pytest
 
-from harness.tests.projects import Project, implementation, make_project, records
+from harness.paper.store import read_run
+from harness.tests.projects import PAGE, Project, implementation, make_project
 from harness.tests.test_workers import descendants, wait_until_gone
 
 CPU = ("--benchmark", "--bench-device=cpu")
-NAMES = ("reference", "first", "slow", "last")
+FIRST_GROUP = {f"scale/core/{name}/tiny-one/float32/cpu/forward" for name in ("reference", "first")}
+SECOND_GROUP = {f"twice/core/{name}/tiny-one/float32/cpu/forward" for name in ("reference", "slow", "last")}
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
 
-# Slow while a file says so, so that a run can be caught in it and finished later.
+# Slow while a file says so, so that a run can be caught in a turn of it and finished later.
 SLOW = implementation(
     "slow",
-    "time.sleep(60 if FLAG.exists() else 0)\nreturn x * factor",
-    "import time\nfrom pathlib import Path\n\nFLAG = Path(__file__).parents[1] / 'slow.flag'",
+    """
+    if FLAG.exists() and is_timed():
+        (FLAG.parent / "caught").touch()
+        time.sleep(60)
+    return x * factor
+    """,
+    """
+    import sys
+    import time
+    from pathlib import Path
+
+    FLAG = Path(__file__).parents[1] / "slow.flag"
+
+
+    def is_timed():
+        frame = sys._getframe()
+        while frame is not None and frame.f_code.co_name != "take_turn":
+            frame = frame.f_back
+        return frame is not None
+    """,
 )
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    """Return a project whose third case hangs for a minute while a flag stands."""
+    """Return a project with two groups, the second of which hangs in its turns while a flag stands."""
     (tmp_path / "slow.flag").touch()
-    return make_project(
-        tmp_path,
-        implementation("first", "return factor * x"),
-        SLOW,
-        implementation("last", "return (x * factor) * 1"),
-        claim=True,
-    )
+    project = make_project(tmp_path, implementation("first", "return factor * x"), claim=True)
+    second = PAGE.replace('"scale"', '"twice"') + SLOW + implementation("last", "return (x * factor) * 1")
+    (project.root / "ops" / "twice.py").write_text(second, encoding="utf-8")
+    return project
 
 
-def wait_for_the_slow_case(folder: Path, process: subprocess.Popen[str]) -> None:
-    """Wait until everything before the slow case is recorded and a worker is busy with it."""
+def wait_for_the_slow_case(project: Project, process: subprocess.Popen[str]) -> None:
+    """Wait until the first group is recorded and a worker is in a turn of the slow case."""
     end = time.monotonic() + 90
     while time.monotonic() < end and process.poll() is None:
-        if (folder / "records.jsonl").exists() and set(records(folder)) == {"reference", "first"}:
-            time.sleep(1)
+        if (project.root / "caught").exists():
             return
         time.sleep(0.05)
+    process.kill()
     raise AssertionError(process.communicate()[0])
 
 
@@ -56,12 +74,17 @@ def lines(folder: Path) -> list[str]:
     return (folder / "records.jsonl").read_text(encoding="utf-8").splitlines()
 
 
+def statuses(folder: Path) -> dict[str, str]:
+    """Return the status of every case that is recorded."""
+    return {str(case): record.status for case, record in read_run(folder).latest.items()}
+
+
 def test_killed_run_is_resumed(project: Project) -> None:
     """After kill -9 no process is left, no finished case is lost or measured again, and the rest follows."""
     folder = project.root / "run"
     command = (*CPU, "--bench-run=run")
     with project.start(*command) as process:
-        wait_for_the_slow_case(folder, process)
+        wait_for_the_slow_case(project, process)
         second = project.pytest(*command)
         family = descendants(process.pid)
         process.kill()
@@ -71,44 +94,41 @@ def test_killed_run_is_resumed(project: Project) -> None:
     assert family, "no worker was found"
     assert not wait_until_gone(family)
     before = lines(folder)
-    assert len(before) == 3, "a claim and two cases"
+    assert set(statuses(folder)) == FIRST_GROUP
     with (folder / "records.jsonl").open("a", encoding="utf-8") as half:
         half.write('{"kind": "case", "half": ')
 
     (project.root / "slow.flag").unlink()
     done = project.pytest(*command)
     assert done.code == 0, done.out
-    assert lines(folder)[:3] == before
-    assert len(lines(folder)) == 5
-    found = records(folder)
-    assert tuple(found) == NAMES
-    assert all(record["status"] == "measured" for record in found.values())
+    assert lines(folder)[: len(before)] == before
+    assert statuses(folder) == dict.fromkeys(FIRST_GROUP | SECOND_GROUP, "measured")
+    cases = [line for line in lines(folder) if json.loads(line)["kind"] == "case"]
+    assert len(cases) == 5, "a case was measured twice"
     told = [line for line in done.lines if line.endswith("(from an earlier session)") or "session) (" in line]
-    assert len(told) == 3
+    assert len(told) == 3, "a claim and two cases"
     assert (folder / "index.html").exists()
 
 
 def test_interrupted_run_says_how_to_go_on(project: Project) -> None:
-    """Ctrl-C ends with 130, keeps the records, writes the page and prints the command that resumes."""
-    strict = ("-q", "-W", "error", "--bench-operator=s*")
+    """Ctrl-C in a turn ends with 130; finished groups are kept, of the one under way nothing is written."""
+    strict = ("-q", "-W", "error", "--bench-operator=*")
     with project.start(*CPU, *strict) as process:
-        end = time.monotonic() + 60
-        while not project.runs and time.monotonic() < end:
-            time.sleep(0.05)
+        wait_for_the_slow_case(project, process)
         (folder,) = project.runs
-        wait_for_the_slow_case(folder, process)
         family = descendants(process.pid)
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 130, output
+    assert family, "no worker was found"
     assert not wait_until_gone(family)
-    assert set(records(folder)) == {"reference", "first"}
+    assert set(statuses(folder)) == FIRST_GROUP
     assert (folder / "index.html").exists()
     told = output.splitlines()
     assert "exit 130: interrupted" in told
     (advice,) = (line for line in told if "To measure the rest: " in line)
     run = folder.relative_to(project.root)
-    assert advice.startswith("2 of 4 cases have no record yet. To measure the rest: pytest ")
+    assert advice.startswith("3 of 5 cases have no record yet. To measure the rest: pytest ")
     arguments = shlex.split(advice.partition(": pytest ")[2])
     assert arguments == [*project.command()[3:], *CPU, *strict, f"--bench-run={run}"]
     assert "Traceback" not in output
