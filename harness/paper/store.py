@@ -248,7 +248,8 @@ def _create_unless_there(folder: Path, header: Header) -> None:
 def _require_same_identity(folder: Path, found: Header, asked: Header) -> None:
     for part, wanted in json.loads(json.dumps(asked.identity, default=str)).items():
         held = found.identity.get(part, {})
-        differing = sorted(key for key in {*wanted, *held} if wanted.get(key) != held.get(key))
+        # In their order: a preset decides many of the options that follow it.
+        differing = [key for key in {**wanted, **held} if wanted.get(key) != held.get(key)]
         if differing:
             key = differing[0]
             raise RunRefusedError(
