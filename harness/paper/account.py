@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 from harness.paper.record import SCHEMA, _readable, _writable
@@ -83,7 +83,7 @@ class Account:
         already: float = 0.0,
     ) -> None:
         self._clock, self._now = clock, now
-        self._started, self._charged_until = now(), clock()
+        self._started, self._charged_until = now() - timedelta(seconds=already), clock()
         self._begun = self._charged_until - already
         self._phases: dict[str, float] = {"start-up": already} if already else {}
         self._open: list[str] = []

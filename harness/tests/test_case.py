@@ -166,7 +166,9 @@ def test_standard_compiles_at_one_workload(catalogue: Catalogue) -> None:
     names = {(case.implementation.name, case.workload.name) for case in plan.cases}
     assert ("compiled", "tiny/one") in names
     assert ("unfold", "tiny/two") in names
-    assert reasons(plan)["tiny/core/compiled/tiny/two on cpu"] == "standard compiles at one workload an operator"
+    assert (
+        reasons(plan)["tiny/core/compiled/tiny/two on cpu"] == "standard compiles at one workload an operator"
+    )
     assert {case.direction for case in plan.cases} == {"forward", "training"}
     assert {case.dtype for case in plan.cases} == {"float32"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -189,7 +189,7 @@ def threaded(seconds: float) -> Member:
 
 
 def test_scaling_stands_beside_the_latency_on_all_processors() -> None:
-    """The speed-up is that over the latency of the same record."""
+    """The speed-up is that over the fewest threads that were measured."""
     member = measured()
     member.scaling = {2: threaded(0.6), 4: threaded(0.25)}
     found = record(member).readings["latency_all_threads"]
@@ -197,7 +197,7 @@ def test_scaling_stands_beside_the_latency_on_all_processors() -> None:
     assert (found.facts["threads"], found.facts["clock"]) == (4, "wall")
     assert found.facts["scaling"] == {"1": 1.0, "2": pytest.approx(0.6), "4": pytest.approx(0.25)}
     assert found.facts["speedup"] == pytest.approx(4.0)
-    assert set(found.facts) == LATENCY_FACTS | {"scaling", "speedup"}
+    assert set(found.facts) == LATENCY_FACTS | {"scaling", "scaling_missing", "speedup"}
 
 
 def test_a_failure_on_all_processors_costs_that_reading_alone() -> None:
@@ -214,12 +214,24 @@ def test_a_failure_on_all_processors_costs_that_reading_alone() -> None:
 
 
 def test_a_failure_on_some_processors_leaves_the_others() -> None:
-    """A number of threads in between that failed is left out of the scaling."""
+    """A number of threads in between that failed is told with its reason."""
     member = measured()
     broken = member.at_other_threads()
     broken.failure = {"status": Status.TIMED_OUT, "reason": "It did not end within 300 s and was stopped."}
     member.scaling = {2: broken, 4: threaded(0.25)}
-    assert set(record(member).readings["latency_all_threads"].facts["scaling"]) == {"1", "4"}
+    facts = record(member).readings["latency_all_threads"].facts
+    assert set(facts["scaling"]) == {"1", "4"}
+    assert facts["scaling_missing"] == {"2": "It did not end within 300 s and was stopped."}
+
+
+def test_scaling_below_the_measured_threads() -> None:
+    """Where all processors are what was asked for, fewer are what it is compared with."""
+    member = measured()
+    member.scaling = {1: threaded(3.0)}
+    found = record(member, settings=replace(SETTINGS, threads=2)).readings["latency_all_threads"]
+    assert found.facts["threads"] == 2
+    # 2.0 s by the CPU clock of one thread, 1.5 s by the wall of two.
+    assert found.facts["speedup"] == pytest.approx(2.0 / 1.5)
 
 
 def test_only_compiled_forms_tell_of_compilation() -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,64 +22,185 @@ from harness.bench.measure.settings import Settings
 from harness.bench.measure.workers import Workers
 from harness.paper.record import Record, Status
 from harness.tests.projects import implementation, make_project
+from harness.tests.test_workers import command, descendants, linux_only, wait_until_gone
 
 # Long enough for every honest job here, short enough to wait for.
 TIMEOUT_SECONDS = 8.0
 
+# Stands once above all faults. A body that asks whether it is timed is sound wherever it is judged.
+BEFORE = """
+import ctypes
+import gc
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import torch
+
+calls = 0
+
+
+def is_timed():
+    frame = sys._getframe()
+    while frame is not None and frame.f_code.co_name != "take_turn":
+        frame = frame.f_back
+    return frame is not None
+
+
+def is_first(name):
+    try:
+        (Path(__file__).parent / name).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+def count():
+    global calls
+    calls += 1
+    return calls
+"""
+
+# Name, status, body; the sentences stand below.
 FAULTS = {
-    "segfault": ("ctypes.string_at(0)", "import ctypes"),
-    "abort": ("os.abort()", "import os"),
-    "endless": ("while True: pass", ""),
-    "leaves": ("sys.exit(3)", "import sys"),
-    "raises": ('raise ValueError("this way is closed")', ""),
+    "before": (Status.MEASURED, "return factor * x"),
+    # What ends a process, at once or in a turn.
+    "segfault": (Status.CRASHED, "ctypes.string_at(0)"),
+    "abort": (Status.CRASHED, "os.abort()"),
+    "quits": (Status.CRASHED, "print('I am leaving')\nsys.stdout.flush()\nos._exit(7)"),
+    "slips": (Status.CRASHED, "if is_timed():\n    os._exit(0)\nreturn x * factor"),
+    "killed": (
+        Status.CRASHED,
+        "if is_timed():\n    subprocess.run(['kill', '-9', str(os.getpid())])\nreturn x * factor",
+    ),
+    "once": (
+        Status.CRASHED,
+        "if count() == 1 and not is_first('once'):\n    os.abort()\nreturn x * factor",
+    ),
+    "closes": (Status.CRASHED, "if is_timed():\n    os.closerange(0, 1000)\nreturn x * factor"),
+    "endless": (Status.TIMED_OUT, "while True: pass"),
+    # What an exception tells.
+    "leaves": (Status.FAILED, "sys.exit(3)"),
+    "leaves_later": (Status.FAILED, "if is_timed():\n    sys.exit('enough')\nreturn x * factor"),
+    "raises": (Status.FAILED, 'raise ValueError("this way is closed")'),
+    "interrupts": (Status.FAILED, "raise KeyboardInterrupt"),
+    "recurses": (Status.FAILED, "return recurses(x, factor)"),
+    "reads": (Status.FAILED, "return x * factor + float(input())"),
     # A pebibyte: no machine has it and no kernel promises it, so nothing is ever touched.
-    "greedy": ("return torch.empty(2**50, dtype=torch.uint8) * x", "import torch"),
-    "undefined": ("return x * factor * float('nan')", ""),
-    "reads": ("return x * factor + float(input())", ""),
-    "prints": ("print('{\"ended\": 0}')\nreturn x * factor", ""),
-    "quits": ("print('I am leaving')\nsys.stdout.flush()\nos._exit(7)", "import os, sys"),
+    "greedy": (Status.OUT_OF_MEMORY, "return torch.empty(2**50, dtype=torch.uint8) * x"),
+    # What it returns.
+    "undefined": (Status.DISAGREED, "return x * factor * float('nan')"),
+    "infinite": (Status.DISAGREED, "return x * factor / 0"),
+    "late": (Status.DISAGREED, "return x * factor + (count() > 40)"),
+    "second": (
+        Status.DISAGREED,
+        "global calls\nif not calls:\n    calls = 1 if is_first('second') else 2\n"
+        "return x * factor + (calls == 2)",
+    ),
+    "spoils": (Status.DISAGREED, "if is_timed():\n    x.fill_(0)\nreturn x * factor"),
+    "third": (Status.NONDETERMINISTIC, "return x * factor + (count() == 3)"),
+    "dropout": (Status.NONDETERMINISTIC, "return torch.nn.functional.dropout(x * factor, 0.5)"),
+    # What it does to its process.
+    "threads": (Status.FAILED, "torch.set_num_threads(2)\nreturn x * factor"),
+    "dtype": (Status.FAILED, "torch.set_default_dtype(torch.float64)\nreturn x * factor"),
+    "gradless": (Status.FAILED, "torch.set_grad_enabled(False)\nreturn x * factor"),
+    "forks_and_dies": (
+        Status.CRASHED,
+        "if count() == 1 and os.fork() == 0:\n    time.sleep(1000)\nif calls == 5:\n    os.abort()\n"
+        "return x * factor",
+    ),
+    "starts_and_dies": (
+        Status.CRASHED,
+        "if count() == 1:\n    os.system('sleep 1000 &')\nif calls == 5:\n    os.abort()\nreturn x * factor",
+    ),
+    "forks": (
+        Status.MEASURED,
+        "if count() == 1 and os.fork() == 0:\n    time.sleep(1000)\nreturn x * factor",
+    ),
+    "doubles": (Status.MEASURED, "if count() == 1:\n    os.fork()\nreturn x * factor"),
+    "daemon": (
+        Status.MEASURED,
+        "if count() == 1:\n    subprocess.Popen(['sleep', '1000'], start_new_session=True)\n"
+        "return x * factor",
+    ),
+    "thread": (
+        Status.MEASURED,
+        "if count() == 1:\n    threading.Thread(target=time.sleep, args=(1000,)).start()\nreturn x * factor",
+    ),
+    "prints": (
+        Status.MEASURED,
+        'print(\'{"ended": 0}\', flush=True)\nprint(\'{"status": "failed"}\', file=sys.__stderr__)\n'
+        "return x * factor",
+    ),
+    "collector": (Status.MEASURED, "gc.disable()\nreturn x * factor"),
+    "seeds": (Status.MEASURED, "torch.manual_seed(0)\nrandom.seed(0)\nreturn x * factor"),
+    "handlers": (
+        Status.MEASURED,
+        "for name in ('SIGINT', 'SIGTERM', 'SIGCHLD', 'SIGALRM'):\n"
+        "    signal.signal(getattr(signal, name), signal.SIG_IGN)\nreturn x * factor",
+    ),
+    "moves": (Status.MEASURED, "os.chdir('/')\nos.environ.clear()\nreturn x * factor"),
+    # Products of the whole part and of the fraction: the same numbers but for rounding.
+    "rounding": (
+        Status.MEASURED,
+        "return x * factor if count() % 2 else x.trunc() * factor + x.frac() * factor",
+    ),
+    "after": (Status.MEASURED, "return factor * x"),
 }
 
+LATER = "(in process 2, the earlier ones were sound)"
+CHANGED = ", which decides what else is computed in its process: a page has to leave that as it is, or "
 REASONS = {
     "segfault": "Its process ended with signal SIGSEGV at scale.py:{line}.",
     "abort": "Its process ended with signal SIGABRT at scale.py:{line}.",
+    "quits": "Its process ended with exit code 7; it printed last: I am leaving",
+    "slips": "Its process ended with exit code 0.",
+    "killed": "Its process ended with signal SIGKILL.",
+    "once": "Its process ended with signal SIGABRT at scale.py:{next}. " + LATER,
+    "closes": "Its process ended with exit code 1.",
     "endless": "It did not end within 8 s and was stopped.",
     "leaves": "It called sys.exit(3).",
+    "leaves_later": "It called sys.exit('enough').",
     "raises": "It raised ValueError at scale.py:{line}: this way is closed",
+    "interrupts": "It raised KeyboardInterrupt at scale.py:{line}: no message",
+    "recurses": "It raised RecursionError at scale.py:{line}: maximum recursion depth exceeded",
+    "reads": "It raised EOFError at scale.py:{line}: EOF when reading a line",
+    "greedy": "It ran out of memory at scale.py:{line}: ",
     "undefined": (
         "It disagrees with the reference before timing: output[0, 0] is nan, the reference has {value}: "
         "the error is inf"
     ),
-    "reads": "It raised EOFError at scale.py:{line}: EOF when reading a line",
-    "quits": "Its process ended with exit code 7; it printed last: I am leaving",
-}
-
-STATUSES = {
-    "segfault": Status.CRASHED,
-    "abort": Status.CRASHED,
-    "endless": Status.TIMED_OUT,
-    "leaves": Status.FAILED,
-    "raises": Status.FAILED,
-    "greedy": Status.OUT_OF_MEMORY,
-    "undefined": Status.DISAGREED,
-    "reads": Status.FAILED,
-    "prints": Status.MEASURED,
-    "quits": Status.CRASHED,
+    "infinite": "It disagrees with the reference before timing: output[0, 0] is inf, the reference has ",
+    "late": "It disagrees with the reference after timing: ",
+    "second": "It disagrees with the reference before timing: ",
+    "spoils": "It disagrees with the reference after timing: called as it is timed, ",
+    "third": "It is not deterministic: two calls on the same inputs differ by up to 1, which rounding ",
+    "dropout": "It is not deterministic: two calls on the same inputs differ by up to ",
+    "threads": "It changed the number of threads from 1 to 2" + CHANGED,
+    "dtype": "It changed the default dtype from torch.float32 to torch.float64" + CHANGED,
+    "gradless": "It changed whether gradients are recorded from True to False" + CHANGED,
+    "forks_and_dies": "Its process ended with signal SIGABRT at scale.py:",
+    "starts_and_dies": "Its process ended with signal SIGABRT at scale.py:",
 }
 
 
 @pytest.fixture(scope="module")
 def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
-    """Every fault in one page, and a sound implementation after each of them."""
-    pages = [implementation(name, body, before) for name, (body, before) in FAULTS.items()]
-    project = make_project(tmp_path_factory.mktemp("faults"), *pages)
+    """Every fault in one page, with sound implementations before and after them."""
+    pages = [implementation(name, body) for name, (_, body) in FAULTS.items()]
+    project = make_project(tmp_path_factory.mktemp("faults"), BEFORE, *pages)
     return load_catalogue([project.page.parent])
 
 
 @pytest.fixture(scope="module")
 def workers(catalogue: Catalogue) -> Iterator[Workers]:
     """Workers with little patience."""
-    with Workers([catalogue.sources[0].parent], 1, TIMEOUT_SECONDS) as workers:
+    with Workers([catalogue.sources[0].parent], 1, TIMEOUT_SECONDS, zygotes=2) as workers:
         yield workers
 
 
@@ -86,7 +212,7 @@ def hasty(workers: Workers, cases: int) -> Session:
 
 @pytest.fixture(scope="module")
 def measured(catalogue: Catalogue, workers: Workers) -> dict[str, Record]:
-    """Measure every case in one session, in the order of the page."""
+    """Measure every case in one group, in the order of the page."""
     cases = plan_cases(catalogue, Selection(device="cpu")).cases
     records = hasty(workers, len(cases)).measure(cases)
     return {record.case.implementation: record for record in records}
@@ -96,7 +222,7 @@ def measured(catalogue: Catalogue, workers: Workers) -> dict[str, Record]:
 def test_fault_costs_its_case_alone(name: str, measured: dict[str, Record]) -> None:
     """A crash, a hang, an exit, an exception, a NaN: each is a status, and never a number."""
     record = measured[name]
-    assert record.status == STATUSES[name]
+    assert (record.status, record.reason) == (FAULTS[name][0], record.reason)
     latency = record.readings.get("latency")
     if record.status == Status.MEASURED:
         assert latency is not None
@@ -110,16 +236,51 @@ def test_reason_is_one_sentence(name: str, measured: dict[str, Record], catalogu
     """The record says in one sentence what happened and at which line of the page."""
     reason = measured[name].reason or ""
     page = next(path for path in catalogue.sources if path.name == "scale.py").read_text(encoding="utf-8")
-    before = page[: page.index(f"def {name}(")].count("\n") + 2
+    first = page[: page.index(f"def {name}(")].count("\n") + 2
     value = reason.partition("the reference has ")[2].partition(":")[0]
-    wanted = REASONS[name].format(line=before, value=value)
-    assert reason.startswith(wanted)
+    assert reason.startswith(REASONS[name].format(line=first, next=first + 1, value=value))
     assert "\n" not in reason
 
 
-def test_too_much_memory_is_told_as_such(measured: dict[str, Record]) -> None:
-    """An allocation that the machine cannot serve is named, whatever exception it came as."""
-    assert (measured["greedy"].reason or "").startswith("It ran out of memory at scale.py:")
+def test_a_fault_of_a_later_process_is_told_as_such(measured: dict[str, Record]) -> None:
+    """What the first process did not show is a fault all the same, and the record says which showed it."""
+    assert (measured["second"].reason or "").endswith(LATER)
+
+
+def test_rounding_may_differ_from_call_to_call(measured: dict[str, Record]) -> None:
+    """A result that changes within rounding is measured, and its record says that it changes."""
+    latency = {name: measured[name].readings["latency"] for name in ("rounding", "before")}
+    assert not latency["rounding"].facts["deterministic"]
+    assert latency["before"].facts["deterministic"]
+
+
+def test_neighbours_keep_their_numbers(measured: dict[str, Record]) -> None:
+    """Before and after all faults the same program has the same time, from as many processes."""
+    first, last = (measured[name].readings["latency"] for name in ("before", "after"))
+    assert first.value
+    assert last.value
+    assert 0.5 < first.value / last.value < 2
+    assert len(first.facts["processes"]) == len(last.facts["processes"]) == 2
+    assert measured["before"].readings.keys() == measured["after"].readings.keys()
+
+
+@linux_only
+def test_no_process_is_left_behind(measured: dict[str, Record], workers: Workers) -> None:
+    """What a page forks or starts ends with its worker, also where it hides in a session of its own."""
+    zygotes = {process for process in descendants(os.getpid()) if "zygote" in command(process)}
+    assert len(zygotes) == 2
+    assert not wait_until_gone(hired(workers) - zygotes)
+
+
+def hired(workers: Workers) -> set[int]:
+    """Return the processes whose environment names the scratch folder of these workers."""
+    found = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        # Processes come and go, and some belong to others.
+        with contextlib.suppress(OSError):
+            if os.fsencode(workers.scratch) in (folder / "environ").read_bytes():
+                found.add(int(folder.name))
+    return found
 
 
 def test_reference_is_unharmed(measured: dict[str, Record]) -> None:
@@ -153,3 +314,61 @@ def test_a_broken_reference_costs_its_group(tmp_path: Path) -> None:
     assert found[1].reason == (
         "Its reference could not be evaluated. It raised ValueError at scale.py:11: nothing here"
     )
+
+
+PARRICIDES = {
+    "orphan": "if is_timed():\n    os.kill(os.getppid(), 9)\nreturn x * factor",
+    "purge": "if is_timed():\n    os.kill(0, 9)\nreturn x * factor",
+    "early": "os.kill(os.getppid(), 9)\nreturn x * factor",
+}
+
+
+@linux_only
+def test_who_ends_its_zygote_ends_alone(tmp_path: Path) -> None:
+    """Workers that end with their zygote are measured again, one by one, but the one that ended it."""
+    sound = [implementation(name, "return factor * x") for name in ("before", "after")]
+    pages = [implementation(name, body) for name, body in PARRICIDES.items()]
+    project = make_project(tmp_path, BEFORE, sound[0], *pages, sound[1])
+    catalogue = load_catalogue([project.page.parent])
+    cases = plan_cases(catalogue, Selection(device="cpu")).cases
+    with Workers([project.page.parent], 1, TIMEOUT_SECONDS, zygotes=2) as workers:
+        found = {record.case.implementation: record for record in hasty(workers, len(cases)).measure(cases)}
+        assert not wait_until_gone(hired(workers) - descendants(os.getpid()))
+    for name in ("reference", "before", "after"):
+        assert found[name].status == Status.MEASURED, found[name].reason
+        assert len(found[name].readings["latency"].facts["processes"]) == 2
+    for name in PARRICIDES:
+        assert found[name].status == Status.CRASHED
+        assert found[name].reason == "The process that its worker was forked from ended with signal SIGKILL."
+
+
+@linux_only
+@pytest.mark.parametrize("when", ["in turns", "between turns"])
+def test_zygote_that_is_killed_costs_nobody_a_number(when: str, tmp_path: Path) -> None:
+    """Where the out-of-memory killer takes the zygote, all of its workers are measured again."""
+    body = (
+        "(Path(__file__).parent / 'caught').touch()\nif is_timed():\n    time.sleep(0.02)\nreturn x * factor"
+    )
+    project = make_project(tmp_path, BEFORE, implementation("slow", body))
+    catalogue = load_catalogue([project.page.parent])
+    cases = plan_cases(catalogue, Selection(device="cpu")).cases
+    with Workers([project.page.parent], 1, TIMEOUT_SECONDS, zygotes=2) as workers:
+        session = hasty(workers, len(cases))
+        workers.start()
+        if when == "in turns":
+            killer = threading.Thread(target=kill_zygote_after, args=(project.page.with_name("caught"),))
+            killer.start()
+        else:
+            kill_zygote_after(project.page.parent)
+        found = session.measure(cases)
+    assert [(record.status, record.reason) for record in found] == [(Status.MEASURED, None)] * 2
+
+
+def kill_zygote_after(path: Path) -> None:
+    """Kill the zygote that has a worker, or any where none has, as soon as there is a file."""
+    end = time.monotonic() + 60
+    while not path.exists() and time.monotonic() < end:
+        time.sleep(0.005)
+    zygotes = [process for process in descendants(os.getpid()) if "zygote" in command(process)]
+    busy = [process for process in zygotes if descendants(process)]
+    os.kill((busy or zygotes)[0], signal.SIGKILL)

@@ -64,7 +64,7 @@ def test_zygote_is_clean_and_leaves_nothing(tmp_path: Path) -> None:
     with Workers([project.page.parent], 1, 30.0) as workers:
         workers.start()
         zygotes = descendants(os.getpid())
-        (zygote,) = (process for process in zygotes if "zygote" in _command(process))
+        (zygote,) = (process for process in zygotes if "zygote" in command(process))
         assert len(list(Path(f"/proc/{zygote}/task").iterdir())) == 1
         first = workers.run(job(workers, "expect"))
         second = workers.run(job(workers, "begin"))
@@ -77,7 +77,8 @@ def test_zygote_is_clean_and_leaves_nothing(tmp_path: Path) -> None:
     assert not scratch.exists()
 
 
-def _command(process: int) -> str:
+def command(process: int) -> str:
+    """Return the command line of a process."""
     return Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode()
 
 
@@ -154,7 +155,7 @@ def test_zygote_that_was_killed_is_replaced(tmp_path: Path) -> None:
     project = make_project(tmp_path)
     with Workers([project.page.parent], 1, 30.0) as workers:
         workers.start()
-        (zygote,) = (process for process in descendants(os.getpid()) if "zygote" in _command(process))
+        (zygote,) = (process for process in descendants(os.getpid()) if "zygote" in command(process))
         os.kill(zygote, 9)
         assert not wait_until_gone({zygote})
         assert workers.run(job(workers, "expect"))["status"] == Status.MEASURED

@@ -31,8 +31,9 @@ Answer = Mapping[str, Any]
 class Member:
     """One implementation of a group with what its processes measured so far.
 
-    begun and ended: the answers of its first process. failure: the answer that ended it, or None.
-    samples: of every process, by mode. seconds: what it took, all in all.
+    begun and ended: the answers of its first process. failure: the answer that ended it, or None. samples: of
+    every process, by mode. bits: what its first process of this lap returned. seconds: what it took, all in
+    all; sampled: of these.
     """
 
     case: Case
@@ -41,6 +42,7 @@ class Member:
     failure: Answer | None = None
     samples: dict[str, list[ProcessSamples]] = field(default_factory=dict)
     deterministic: bool = True
+    bits: str = ""
     stopped: str = ""
     scaling: dict[int, Member] = field(default_factory=dict)
     seconds: float = 0.0
@@ -168,7 +170,9 @@ class Lap:
             member.failure = _in_process(answer, number)
             return None
         member.begun = member.begun or answer
-        member.deterministic &= bool(answer["deterministic"]) and answer["bits"] == member.begun["bits"]
+        # Known bits only spare the judging: sums may depend on the number of threads, which a lap fixes.
+        member.bits = member.bits or answer["bits"]
+        member.deterministic &= bool(answer["deterministic"]) and answer["bits"] == member.bits
         found = answer["worker"].get("cpus") or ()
         warm = int(answer["warm_up_calls"]), bool(answer["warm_up_stable"])
         taken = {mode: ProcessSamples([], tuple(found), *warm) for mode in self.modes}

@@ -129,22 +129,21 @@ def _scaling(member: Member, threads: int) -> Readings:
     """Return the latency on all processors, with that on fewer beside it."""
     if not member.scaling:
         return {}
-    most = max(member.scaling)
-    failed = {count: other.failure for count, other in member.scaling.items() if other.failure}
+    laps = {threads: member, **member.scaling}
+    most = max(laps)
+    failed = {count: str(lap.failure["reason"]) for count, lap in laps.items() if lap.failure}
     if most in failed:
-        reason = f"with {most} threads: {failed[most]['reason']}"
+        reason = f"with {most} threads: {failed[most]}"
         return {"latency_all_threads": Reading.missing(Unit.SECONDS_PER_CALL, reason)}
-    found = {
-        count: _latency(other, count, HOT) for count, other in member.scaling.items() if count not in failed
-    }
-    times = {threads: _latency(member, threads, HOT).value} | {n: found[n].value for n in found}
-    reading = found[most]
+    found = {count: _latency(laps[count], count, HOT) for count in sorted(laps) if count not in failed}
+    one, all_of_them = found[min(found)].value, found[most].value
     facts = {
-        **reading.facts,
-        "scaling": {str(count): times[count] for count in sorted(times)},
-        "speedup": (times[threads] or 0.0) / reading.value if reading.value else None,
+        **found[most].facts,
+        "scaling": {str(count): reading.value for count, reading in found.items()},
+        "scaling_missing": {str(count): reason for count, reason in failed.items()},
+        "speedup": one / all_of_them if one and all_of_them else None,
     }
-    return {"latency_all_threads": replace(reading, facts=facts)}
+    return {"latency_all_threads": replace(found[most], facts=facts)}
 
 
 def _compilation(member: Member) -> Readings:

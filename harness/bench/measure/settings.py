@@ -41,8 +41,8 @@ class Settings:
     is_brief: bool = False
 
     def options(self) -> dict[str, object]:
-        """Return what must be equal before a run may be resumed."""
-        return asdict(self)
+        """Return what must be equal before a run may be resumed: all but how long to wait for a worker."""
+        return {name: value for name, value in asdict(self).items() if name != "timeout_seconds"}
 
     @classmethod
     def of(cls, preset: Preset) -> Self:
