@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from harness.paper.record import CaseId, Reading, Record
 from harness.paper.units import format_bytes, format_count, three_digits
 
+from .facts import number_in
 from .gaps import Gaps
+from .latencies import clock_of, count_samples, is_latency, list_flags, say_speedup, share_of, write_share
 from .trust import reading_of
 from .view import Cell
+from .witnesses import executed_of
 
 
 def spread_of(reading: Reading) -> str:
@@ -19,15 +20,26 @@ def spread_of(reading: Reading) -> str:
     return f"±{100 * (reading.high - reading.low) / 2 / reading.value:.1f} %"
 
 
-def meter_cell(record: Record, meter: str, gaps: Gaps) -> Cell:
-    """Write what a meter found, or the number of the reason why there is nothing."""
+def meter_cell(
+    record: Record, meter: str, gaps: Gaps, clocks_differ: bool = False, is_brief: bool = False
+) -> Cell:
+    """Write what a meter found, or the number of the reason why there is nothing.
+
+    clocks_differ: whether the clock has to be named with the number, since others have another one.
+    is_brief: whether what is the same for all implementations of a workload is left out.
+    """
     reading = reading_of(record, meter)
     if reading.value is None:
         return Cell(gap=gaps.note(reading.reason or "", meter, str(record.case)))
     text = reading.unit.format(reading.value)
-    if meter == "macs":  # the heading of the column says what is counted
-        text = text.removesuffix(" MACs")
-    return Cell(text, _detail(meter, reading), reading.value, flags=tuple(_flags(reading)))
+    # The headings of the columns say what is counted.
+    for ending in (" MACs", " instructions"):
+        text = text.removesuffix(ending)
+    if not is_latency(meter):
+        is_common = meter in ("memory", "macs")
+        return Cell(text, "" if is_brief and is_common else _detail(meter, reading), reading.value)
+    note = say_speedup(reading) or (clock_of(reading) if clocks_differ else "")
+    return Cell(text, spread_of(reading), reading.value, note=note, flags=tuple(list_flags(meter, reading)))
 
 
 def calls_cell(record: Record, gaps: Gaps) -> Cell:
@@ -37,7 +49,7 @@ def calls_cell(record: Record, gaps: Gaps) -> Cell:
         reason = reading.reason or "the record holds no samples"
         return Cell(gap=gaps.note(reason, "calls", str(record.case)))
     per_sample = reading.facts.get("calls_per_sample") or 1
-    count = len(reading.samples)
+    count = count_samples(reading)
     return Cell(f"{count} × {per_sample}", "", count * float(per_sample))
 
 
@@ -55,6 +67,23 @@ def rate_cell(record: Record, gaps: Gaps) -> Cell:
     return Cell(gap=gaps.note(reason, "GMAC/s", str(record.case)))
 
 
+def share_cell(record: Record, gaps: Gaps) -> Cell:
+    """Write how near the latency comes to the roofline, and what bounds it there."""
+    share, words = share_of(reading_of(record, "latency"))
+    if share is None:
+        return Cell(gap=gaps.note(words, "share of the roofline", str(record.case)))
+    return Cell(write_share(share), words, share)
+
+
+def executed_cell(record: Record, gaps: Gaps) -> Cell:
+    """Write the MACs that the program executes, and how many times the useful ones they are."""
+    executed = executed_of(record)
+    if executed.macs is None:
+        return Cell(gap=gaps.note(executed.reason, "executed MACs", str(record.case)))
+    detail = f"{three_digits(executed.macs / executed.useful)}×"
+    return Cell(format_count(executed.macs).strip(), detail, executed.macs)
+
+
 def ratio_text(value: float | None, to: float | None) -> str:
     """Write a ratio: ``2.31×``."""
     return f"{three_digits(value / to)}×" if value and to else ""
@@ -65,20 +94,11 @@ def setting_of(case: CaseId, parts: tuple[str, ...] = ("dtype", "device", "direc
     return " · ".join(value for value in (getattr(case, part) for part in parts) if value)
 
 
-def _flags(reading: Reading) -> Iterator[str]:
-    """Say what disturbed the samples: fresh memory in every call, or times that still moved."""
-    faults = reading.facts.get("faults_per_call")
-    if isinstance(faults, (int, float)) and faults >= 1:
-        yield f"{format_count(round(faults)).strip()} page faults a call"
-    if reading.facts.get("warm_up_stable") is False:
-        yield "warm-up not stable"
-
-
 def _detail(meter: str, reading: Reading) -> str:
     if meter == "memory":
-        least = reading.facts.get("output_bytes")
-        return f"output {format_bytes(least)}" if isinstance(least, (int, float)) else ""
+        least = number_in(reading.facts, "output_bytes")
+        return "" if least is None else f"output {format_bytes(least)}"
     if meter == "macs":
-        params = reading.facts.get("params")
-        return f"{format_count(params).strip()} params" if isinstance(params, (int, float)) and params else ""
+        params = number_in(reading.facts, "params")
+        return f"{format_count(params).strip()} params" if params else ""
     return spread_of(reading)

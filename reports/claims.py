@@ -11,7 +11,7 @@ from harness.paper.store import Run
 from harness.paper.units import format_seconds
 
 from .facts import write_dims
-from .summary import count
+from .prose import count
 from .view import ClaimView, EvidenceRow, MutantView
 
 _SPECIFIED = "proved for the specification at all sizes, which does not look into the programs"
@@ -20,13 +20,16 @@ _CERTIFIED = "certified: a false identity would pass with probability {}"
 _COUNTERED = "shown by a counterexample at every shape"
 _CONSTRUCTED = "shown by a construction, for which no probability is stated"
 _ROUNDING = "the float difference is explained by rounding; this is agreement, and no more than that"
+# Of more claims the scripts of mutants that were refuted as expected would weigh as much as all else.
+SCRIPTS_UP_TO = 100
 _METHODS = {"basis": "complete, on a basis", "symbolic": "complete, by symbols", "draws": "draws"}
 
 
 def list_claims(run: Run, prefix: str) -> tuple[ClaimView, ...]:
     """Build the latest result of every claim of a run."""
     latest = {claim.name: claim for claim in run.claims}
-    return tuple(_view(claim, prefix) for claim in latest.values())
+    with_scripts = len(latest) <= SCRIPTS_UP_TO
+    return tuple(_view(claim, prefix, with_scripts) for claim in latest.values())
 
 
 def say_level(result: Mapping[str, Any]) -> str:
@@ -62,9 +65,9 @@ def say_chance(log10_p: float) -> str:
     return f"{'at most' if power == log10_p else 'below'} 1e{power}"
 
 
-def _view(claim: ClaimRecord, prefix: str) -> ClaimView:
+def _view(claim: ClaimRecord, prefix: str, with_scripts: bool) -> ClaimView:
     result = claim.result
-    mutants = [_mutant(mutant) for mutant in result.get("mutants", ())]
+    mutants = [_mutant(mutant, with_scripts) for mutant in result.get("mutants", ())]
     found = result.get("counterexample")
     return ClaimView(
         name=claim.name,
@@ -125,7 +128,7 @@ def _share(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.3g} %"
 
 
-def _mutant(mutant: Mapping[str, Any]) -> MutantView:
+def _mutant(mutant: Mapping[str, Any], with_script: bool) -> MutantView:
     found = mutant.get("counterexample")
     verdict, expected = str(mutant.get("verdict", "")), mutant.get("expected")
     words = {
@@ -140,7 +143,7 @@ def _mutant(mutant: Mapping[str, Any]) -> MutantView:
         fine=verdict == expected,
         share=_share(mutant.get("differing_share")),
         counterexample=_say_counterexample(found),
-        script=str(found.get("script") or "") if found else "",
+        script=str(found.get("script") or "") if found and (with_script or verdict != expected) else "",
         because=str(mutant.get("equivalent_because") or ("declared" if expected == "holds" else "")),
     )
 

@@ -9,7 +9,7 @@ from harness.paper.record import Reading
 from harness.paper.store import Run
 from harness.paper.units import Unit
 
-from .cells import ratio_text, setting_of, spread_of
+from .cells import ratio_text, setting_of
 from .facts import write_dims
 from .forms import ROLES, Forms, group_forms, list_items, rank
 from .legend import Legend, in_id
@@ -17,7 +17,7 @@ from .plots import draw_chart
 from .view import Cases, Cell, ComparisonView, Entry, Form, Meeting
 
 # What a comparison shows of each operator's best form beside its latency.
-_BESIDE = ("memory", "macs", "rate", "energy")
+_BESIDE = ("latency_all_threads", "share", "memory", "macs", "rate", "energy")
 
 Members = Mapping[str, Forms]
 
@@ -92,11 +92,8 @@ class _Builder:
         name = forms.named(role) if forms else None
         if forms is None or name is None:
             return Form("", Cell(), note=self._absence(role, operator, scope))
-        row, reading = self._rows[str(forms.records[name].case)], forms.latency(name)
-        if reading.value is None:
-            return Form(name, row.cells.get("latency", row.cells["calls"]), href=row.anchor)
-        cell = Cell(reading.unit.format(reading.value), spread_of(reading), reading.value)
-        return Form(name, cell, place, href=row.anchor)
+        row = self._rows[str(forms.records[name].case)]
+        return Form(name, row.cells.get("latency", row.cells["calls"]), place, href=row.anchor)
 
     def _absence(self, role: str, operator: str, scope: str) -> str:
         if role == "best":

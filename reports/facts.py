@@ -63,6 +63,24 @@ def write_dims(dims: Mapping[str, Any]) -> str:
     return " ".join(f"{name}{value}" if len(name) == 1 else f"{name}={value}" for name, value in dims.items())
 
 
+def number_in(facts: Mapping[str, Any], key: str) -> float | None:
+    """Return a fact if it is a number: a record may hold anything."""
+    value = facts.get(key)
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def part_in(facts: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """Return the facts below one, none where it has no parts."""
+    value = facts.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def parts_in(facts: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+    """Return the entries of a list of facts, none where it is no such list."""
+    value = facts.get(key)
+    return [entry for entry in value if isinstance(entry, Mapping)] if isinstance(value, list) else []
+
+
 def common_facts(every: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the facts that all of them share."""
     if not every:

@@ -10,9 +10,12 @@ from harness.paper.compare import PROCESS_SPREAD
 from harness.paper.record import Reading, Record
 from harness.paper.store import Run
 
+from .columns import title_of
+from .conditions import tell_conditions
 from .facts import in_words, write_fact
-from .rows import title_of
-from .summary import count
+from .latencies import is_latency, processes_of
+from .prose import count, join, span
+from .timing import tell_timing
 from .trust import meters_of, reading_of, why_withheld
 
 # Facts of a latency that a reader needs in order to repeat it.
@@ -41,10 +44,15 @@ def _paragraphs(run: Run, records: list[Record]) -> Iterator[str]:
         yield "No case was measured."
         return
     yield _tell_agreement(records)
-    yield _tell_latency([reading_of(record, "latency") for record in records])
+    timed = [record for record in records if processes_of(reading_of(record, "latency"))]
+    if timed:
+        yield from tell_timing(run, timed)
+        yield from tell_conditions(run, timed)
+    latencies = (reading_of(record, "latency") for record in records)
+    yield _tell_latency([reading for reading in latencies if not processes_of(reading)])
     yield _tell_workers(records)
     for meter in meters_of(records):
-        if meter != "latency":
+        if not is_latency(meter):
             yield _tell_meter(meter, [reading_of(record, meter) for record in records])
     yield _RANKS
 
@@ -55,13 +63,14 @@ def _tell_claims(run: Run) -> str:
     random = [found for found in passes if found.get("trials") and found.get("degree")]
     if not random:
         return ""
-    trials, degrees = (_range(found[key] for found in random) for key in ("trials", "degree"))
+    mutants = any(claim.result.get("mutants") for claim in run.claims)
+    trials, degrees = (span(found[key] for found in random) for key in ("trials", "degree"))
     return (
         "Claims at level L1 were certified on random integers so small that no addition or multiplication "
         f"rounds, with {trials} trials at degree {degrees}, forward and by vector-Jacobian products; by "
         "Schwartz and Zippel a false polynomial identity would pass with at most the stated probability. "
-        "This certifies the programs at the shapes listed and says nothing about other shapes. Every mutant "
-        "was put to the same check."
+        "This certifies the programs at the shapes listed and says nothing about other shapes."
+        + (" Every mutant was put to the same check." if mutants else "")
     )
 
 
@@ -79,12 +88,12 @@ def _tell_latency(readings: list[Reading]) -> str:
     if not found:
         return ""
     sentences = [
-        f"Latency is the median of {_range(len(reading.samples) for reading in found)} samples per case; the "
+        f"Latency is the median of {span(len(reading.samples) for reading in found)} samples per case; the "
         "interval is the distribution-free 95 % interval of the median, and the band in a chart spans the "
         "quartiles"
     ]
     if calls := _values(found, "calls_per_sample"):
-        sentences.append(f"calls per sample: {_range(calls)}")
+        sentences.append(f"calls per sample: {span(calls)}")
     told = [_tell_fact(key, _values(found, key)) for key in _CONDITIONS]
     sentences.append("; ".join(part for part in told if part))
     if warm := _values(found, "warm_up_stable"):
@@ -92,13 +101,13 @@ def _tell_latency(readings: list[Reading]) -> str:
     if faults := _values(found, "faults_per_call"):
         few = sum(number < 1 for number in faults)
         sentences.append(f"{few} of {count(len(faults), 'case')} had less than one page fault a call")
-    return _join(sentences)
+    return join(sentences)
 
 
 def _tell_workers(records: list[Record]) -> str:
     keys = dict.fromkeys(key for record in records for key in record.worker)
     told = [_tell_fact(key, [record.worker.get(key) for record in records]) for key in keys]
-    return _join(["every case ran in a worker process", "; ".join(part for part in told if part)])
+    return join(["every case ran in a worker process", "; ".join(part for part in told if part)])
 
 
 def _tell_meter(meter: str, readings: list[Reading]) -> str:
@@ -116,13 +125,3 @@ def _tell_fact(key: str, values: Iterable[Any]) -> str:
 
 def _values(readings: list[Reading], key: str) -> list[Any]:
     return [value for reading in readings if (value := reading.facts.get(key)) is not None]
-
-
-def _join(sentences: Iterable[str]) -> str:
-    return " ".join(text[:1].upper() + text[1:] + "." for text in sentences if text)
-
-
-def _range(numbers: Iterable[int]) -> str:
-    found = list(numbers)
-    low, high = min(found), max(found)
-    return str(low) if low == high else f"{low} to {high}"

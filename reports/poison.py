@@ -40,7 +40,23 @@ def make_poisoned_run(text: str) -> Run:
     header = replace(header, machine={**header.machine, text: {text: text}}, plan=(*header.plan, text))
     records = [_poison_record(record, text) for record in run.records]
     claims = [ClaimRecord(claim.name + text, poison(dict(claim.result), text)) for claim in run.claims]
-    return replace(run, header=header, records=records, claims=claims, damage=[text])
+    limits = [
+        replace(limit, device=limit.device + text, reasons={**poison(limit.reasons, text), text: text})
+        for limit in run.limits
+    ]
+    sessions = [
+        replace(account, phases={**account.phases, text: 1.0}, started=account.started + text)
+        for account in run.sessions
+    ]
+    return replace(
+        run,
+        header=header,
+        records=records,
+        claims=claims,
+        limits=limits,
+        sessions=sessions,
+        damage=[text],
+    )
 
 
 def _poison_record(record: Record, text: str) -> Record:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from harness.paper.record import Facts
 from harness.paper.store import Run
 
-from .facts import common_facts, list_facts
+from .facts import Pairs, common_facts, list_facts, part_in
 from .view import FactGroup
 
 
@@ -48,6 +49,14 @@ def _groups(run: Run) -> Iterator[FactGroup]:
         elif name not in header.identity.get("machine", {}):
             loose[name] = facts
     yield FactGroup("other", list_facts(loose))
-    workers = [record.worker for record in run.latest.values()]
-    yield FactGroup("every worker", list_facts(common_facts(workers)))
+    workers = [record.worker for record in run.latest.values() if record.worker]
+    common = {key: value for key, value in common_facts(workers).items() if key != "kernels"}
+    yield FactGroup("every worker", list_facts(common))
+    yield FactGroup("libraries of the kernels", _list_builds(workers))
     yield FactGroup("run", (("name", name_run(run)), ("started", header.started)))
+
+
+def _list_builds(workers: Sequence[Facts]) -> Pairs:
+    """Name the builds of the libraries that any case ran in."""
+    builds = [list_facts(part_in(part_in(worker, "kernels"), "builds")) for worker in workers]
+    return tuple(dict.fromkeys(pair for pairs in builds for pair in pairs))

@@ -8,33 +8,25 @@ from typing import Any
 
 from harness.paper.record import CaseId, Record, Status
 from harness.paper.store import Run
-from harness.paper.units import Unit
 
-from .cells import calls_cell, meter_cell, rate_cell, setting_of
-from .facts import common_facts, list_facts
+from .cells import setting_of
+from .columns import Source, list_sources
+from .details import list_at_length, list_briefly
+from .facts import common_facts
 from .gaps import Gaps
 from .legend import Legend
-from .trust import meters_of, reading_of, why_withheld
-from .view import Cases, Cell, Column, FactGroup, Filter, Row
-from .witnesses import group_witnesses, list_witnesses
+from .trust import why_withheld
+from .view import Cases, Cell, FactGroup, Filter, Row
+from .witnesses import group_witnesses, list_witnesses, say_witnesses
 
 _PARTS = tuple(CaseId.__dataclass_fields__)
 _SETTING = ("dtype", "device", "direction")
-_TITLES = {"latency": "Latency", "memory": "Peak memory", "macs": "MACs", "energy": "Energy"}
-_HINTS = {
-    "latency": "median per call, ± half the 95 % interval of the median",
-    "calls": "samples × calls per sample",
-    "memory": "above the inputs, output included",
-    "macs": "nominal, of one forward call",
-    "rate": "nominal MACs ÷ median latency, forward only",
-    "energy": "per call",
-}
 _NO_RECORD = (
     "planned, but the run holds no record of it: it was stopped before; "
     "pytest --benchmark with --bench-run and this folder resumes it"
 )
-# Above this the facts of every case would make the page too heavy to open.
-_FACTS_UP_TO = 1000
+# Above this everything that is known of every case would make the page too heavy to open.
+_AT_LENGTH_UP_TO = 200
 
 
 def list_cases(run: Run, gaps: Gaps, prefix: str) -> Cases:
@@ -44,19 +36,22 @@ def list_cases(run: Run, gaps: Gaps, prefix: str) -> Cases:
     legend = Legend(run.header.catalogue)
     cases = {name: latest[name].case if name in latest else parse_id(name, legend) for name in names}
     varying = [part for part in _SETTING if len({getattr(case, part) for case in cases.values()}) > 1]
-    meters = meters_of(list(latest.values()))
-    builder = _RowBuilder(run, gaps, prefix, tuple(varying), tuple(meters), len(names) <= _FACTS_UP_TO)
+    at_length = len(names) <= _AT_LENGTH_UP_TO
+    sources = list_sources(list(latest.values()), is_brief=not at_length)
+    builder = _RowBuilder(run, gaps, prefix, tuple(varying), sources, at_length)
     rows = tuple(builder.build(name, case, latest.get(name)) for name, case in cases.items())
-    shown = [meter for meter in meters if any(row.cells[meter].sort is not None for row in rows)]
+    shown = {key for row in rows for key, cell in row.cells.items() if cell.sort is not None}
     return Cases(
         rows=rows,
-        columns=tuple(_columns(shown)),
+        columns=tuple(source.column for source in sources if source.column.key in shown),
         filters=tuple(_filters(rows)),
         common=tuple(_common(cases.values(), varying)),
         varying=bool(varying),
         witness_names=tuple(dict.fromkeys(name for row in rows for name in row.witnesses)),
         witness_groups=group_witnesses(rows),
-        empty_columns=tuple(title_of(meter) for meter in meters if meter not in shown),
+        empty_columns=tuple(
+            source.column.title for source in sources if source.is_meter and source.column.key not in shown
+        ),
     )
 
 
@@ -69,13 +64,8 @@ def parse_id(name: str, legend: Legend) -> CaseId:
     return replace(case, workload=legend.workload(case.operator, case.workload))
 
 
-def title_of(meter: str) -> str:
-    """Return the heading of a meter's column."""
-    return _TITLES.get(meter, meter.replace("_", " ").capitalize())
-
-
 class _RowBuilder:
-    """Builds rows that share a run, its meters and the reasons for what is missing."""
+    """Builds rows that share a run, its columns and the reasons for what is missing."""
 
     def __init__(
         self,
@@ -83,17 +73,18 @@ class _RowBuilder:
         gaps: Gaps,
         prefix: str,
         varying: tuple[str, ...],
-        meters: tuple[str, ...],
-        with_facts: bool,
+        sources: tuple[Source, ...],
+        at_length: bool,
     ) -> None:
         self._legend = Legend(run.header.catalogue)
         self._gaps, self._prefix, self._varying = gaps, prefix, varying
-        self._meters, self._with_facts = meters, with_facts
-        self._shared = set(common_facts([record.worker for record in run.latest.values()]))
+        self._sources, self._at_length = sources, at_length
+        self._shared = set(common_facts([record.worker for record in run.latest.values() if record.worker]))
 
     def build(self, name: str, case: CaseId, record: Record | None) -> Row:
         """Build one row."""
         fine = record is not None and why_withheld(record) is None
+        witnesses = list_witnesses(record) if record else {}
         return Row(
             name=name,
             anchor=self._prefix + name,
@@ -104,44 +95,20 @@ class _RowBuilder:
             fine=fine,
             agreement=_agreement(record),
             cells=self._cells(name, record, fine),
-            witnesses=list_witnesses(record) if record else {},
-            facts=tuple(self._facts(record)) if record and self._with_facts else (),
+            witnesses=witnesses,
+            said=say_witnesses(witnesses),
+            facts=tuple(group for group in self._facts(record) if group.facts) if record else (),
         )
 
     def _cells(self, name: str, record: Record | None, fine: bool) -> Mapping[str, Cell]:
-        keys = (*self._meters, "calls", "rate")
         if record is None or not fine:
             reason = _NO_RECORD if record is None else why_withheld(record) or ""
             gap = self._gaps.note(reason, "every number", name)
-            return {key: Cell(gap=gap) for key in keys}
-        cells = {meter: meter_cell(record, meter, self._gaps) for meter in self._meters}
-        return {**cells, "calls": calls_cell(record, self._gaps), "rate": rate_cell(record, self._gaps)}
+            return {source.column.key: Cell(gap=gap) for source in self._sources}
+        return {source.column.key: source.cell(record, self._gaps) for source in self._sources}
 
     def _facts(self, record: Record) -> Iterator[FactGroup]:
-        if record.agreement is not None:
-            yield FactGroup("agreement", list_facts(_judged(record.agreement.evidence)))
-        for meter in record.readings:
-            reading = reading_of(record, meter)
-            facts = {key: value for key, value in reading.facts.items() if key != "witnesses"}
-            interval = _interval(reading.low, reading.high, reading.unit)
-            yield FactGroup(meter, (*interval, *list_facts(facts)))
-        yield FactGroup("inputs", list_facts(record.inputs))
-        own = {key: value for key, value in record.worker.items() if key not in self._shared}
-        yield FactGroup("worker", list_facts({**own, "started": record.started or None}))
-
-
-def _interval(low: float | None, high: float | None, unit: Unit) -> tuple[tuple[str, str], ...]:
-    if low is None or high is None:
-        return ()
-    return (("95 % interval of the median", f"{unit.format(low)} to {unit.format(high)}"),)
-
-
-def _judged(evidence: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Tell once what was the same before and after timing."""
-    if "before" in evidence and evidence["before"] == evidence.get("after"):
-        others = {key: value for key, value in evidence.items() if key not in ("before", "after")}
-        return {"before and after timing": evidence["before"], **others}
-    return evidence
+        return list_at_length(record, self._shared) if self._at_length else list_briefly(record)
 
 
 def _status(record: Record | None, fine: bool) -> str:
@@ -157,15 +124,6 @@ def _agreement(record: Record | None) -> str:
         return "differs from the reference"
     box = record.agreement.evidence.get("certificate", {}).get("box")
     return f"{record.agreement.level}, {box} box" if box else record.agreement.level
-
-
-def _columns(meters: Sequence[str]) -> Iterator[Column]:
-    for meter in meters:
-        yield Column(meter, title_of(meter), _HINTS.get(meter, ""))
-        if meter == "latency":
-            yield Column("calls", "Calls", _HINTS["calls"])
-        if meter == "macs" and "latency" in meters:
-            yield Column("rate", "GMAC/s", _HINTS["rate"])
 
 
 def _filters(rows: Sequence[Row]) -> Iterator[Filter]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from .view import Cell, ComparisonView, Entry, Form, Meeting, Row, RunView
+from .view import Cell, ComparisonView, Entry, FactGroup, Form, Meeting, Row, RunView
 
 Line = tuple[str, ...]
+
+
+# Details that belong to their number: half an interval, and what bounds a share of the roofline.
+_BESIDE = ("±", "bytes", "products")
 
 
 class Kind(Enum):
@@ -38,6 +42,9 @@ def list_sheets(view: RunView) -> Iterator[Sheet]:
     yield _tabulate_cases(view)
     if view.gaps:
         yield _tabulate_gaps(view)
+    for title, groups in (("Speed limit", view.limits), ("Where the time went", view.sessions)):
+        if groups:
+            yield _tabulate_facts(title, groups)
     if view.left_out:
         lines = tuple((gap.reason, ", ".join(gap.cases)) for gap in view.left_out)
         yield Sheet("Left out on purpose", _of(Kind.PROSE, "Reason", "What"), lines)
@@ -81,11 +88,14 @@ def _tabulate_meeting(comparison: ComparisonView, meeting: Meeting) -> Sheet:
 
 def _tabulate_cases(view: RunView) -> Sheet:
     cases = view.cases
+    titles = {column.key: column.title for column in cases.columns}
+    remarks = any(_remark(row, titles) for row in cases.rows)
     columns = (
         *_of(Kind.TEXT, "Operator", "Scope", "Implementation", "Workload"),
         *(_of(Kind.TEXT, "Setting") if cases.varying else ()),
         *_of(Kind.TEXT, "Status", "Agreement"),
         *_of(Kind.NUMBER, *(column.title for column in cases.columns)),
+        *(_of(Kind.PROSE, "Remarks") if remarks else ()),
     )
     lines = tuple(
         (
@@ -93,11 +103,17 @@ def _tabulate_cases(view: RunView) -> Sheet:
             *((row.setting,) if cases.varying else ()),
             *(row.status, row.agreement),
             *(_write(row.cells[column.key]) for column in cases.columns),
+            *((_remark(row, titles),) if remarks else ()),
         )
         for row in cases.rows
     )
     common = f"Every case: {', '.join(cases.common)}. " if cases.common else ""
     return Sheet("Cases", columns, lines, f"{common}A number in brackets is that of a reason below.")
+
+
+def _tabulate_facts(title: str, groups: Sequence[FactGroup]) -> Sheet:
+    lines = tuple((group.title, name, value) for group in groups for name, value in group.facts)
+    return Sheet(title, (*_of(Kind.TEXT, "Of", "What"), *_of(Kind.PROSE, "Value")), lines)
 
 
 def _tabulate_gaps(view: RunView) -> Sheet:
@@ -129,7 +145,17 @@ def _write_entry(entry: Entry, meeting: Meeting) -> Line:
 def _write(cell: Cell) -> str:
     if cell.gap is not None:
         return f"– [{cell.gap}]"
-    return f"{cell.text} {cell.detail}" if cell.detail.startswith("±") else cell.text
+    return f"{cell.text} {cell.detail}" if cell.detail.startswith(_BESIDE) else cell.text
+
+
+def _remark(row: Row, titles: Mapping[str, str]) -> str:
+    """Tell what speaks against the numbers of a row, or how they were found where that differs."""
+    told = {
+        title: [text for text in (cell.note, *cell.flags) if text]
+        for key, title in titles.items()
+        if (cell := row.cells[key])
+    }
+    return "; ".join(f"{title}: {', '.join(texts)}" for title, texts in told.items() if texts)
 
 
 def _write_form(form: Form) -> str:

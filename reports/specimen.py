@@ -8,8 +8,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from harness.paper.account import SessionAccount
 from harness.paper.record import Agreement, CaseId, ClaimRecord, Reading, Record, Status
-from harness.paper.stats import summarise
+from harness.paper.roofline import CopyPoint, PeakPoint, SpeedLimit
+from harness.paper.stats import estimate, summarise
 from harness.paper.store import Header, Run
 from harness.paper.units import Unit
 
@@ -28,10 +30,17 @@ _WORKLOADS: Mapping[str, tuple[float, Mapping[str, int]]] = {
 }
 _NO_PRODUCTS = "the taps are multiplied and added elementwise, which product counters do not see"
 _NO_ENERGY = "on the CPU energy is not read by this version"
+_MODES = [{"median": 6.4e-4, "processes": 2}, {"median": 2.3e-3, "processes": 1}]
+_THREE = "95 % Student's t over the logarithms of the medians of 3 processes"
 
 RED = CaseId("involution", "core", "grouped", "rednet50/stage3", "float32", "cpu", "forward")
 DEAD = CaseId("conv2d", "core", "grouped", "rednet50/stage3", "float32", "cpu", "forward")
 UNREAD = CaseId("conv2d", "core", "shifted", "shared/stage1", "float32", "cpu", "forward")
+FICKLE = CaseId("conv2d", "core", "grouped", "shared/stage1", "float32", "cpu", "forward")
+LARGE = CaseId("sliding_attention2d", "core", "grouped", "rednet50/stage3", "float32", "cpu", "forward")
+LOOSE = CaseId("sliding_attention2d", "core", "shifted", "shared/stage1", "float32", "cpu", "forward")
+# Reads far more than it writes, so that it is faster than copying would be.
+SWIFT = CaseId("conv2d", "core", "shifted", "rednet50/stage3", "float32", "cpu", "forward")
 NEVER = "involution/core/native/shared-stage1/float32/cpu/forward"
 
 
@@ -43,6 +52,35 @@ def make_run() -> Run:
         header=make_header(tuple(str(record.case) for record in records)),
         records=records,
         claims=[make_claim()],
+        limits=[make_limit()],
+        sessions=[make_session(len(records))],
+    )
+
+
+def make_limit() -> SpeedLimit:
+    """Return a speed limit with one and two threads, one of whose peaks could not be measured."""
+    return SpeedLimit(
+        device="cpu",
+        copy=tuple(
+            CopyPoint(2**power, threads, threads * 1.05e11 / (1 + power / 20))
+            for threads in (1, 2)
+            for power in (15, 19, 23, 27)
+        ),
+        peak=(PeakPoint("float32", 1, 1.03e11),),
+        reasons={"peak float32 2": "a matrix product with 2 threads was not faster than the clock"},
+        started="2031-05-06T07:08:09+00:00",
+        seconds=2.5,
+    )
+
+
+def make_session(cases: int) -> SessionAccount:
+    """Return where the time of a session went."""
+    return SessionAccount(
+        phases={"start-up": 3.0, "speed limit": 2.5, "agreeing": 11.0, "measuring": 42.0},
+        seconds=60.0,
+        started="2031-05-06T07:08:09+00:00",
+        ended="2031-05-06T07:09:09+00:00",
+        cases=cases,
     )
 
 
@@ -59,7 +97,7 @@ def make_header(plan: tuple[str, ...]) -> Header:
         identity={
             "machine": machine,
             "commit": {"commit": "5b1a6c5d0e9f8a7b6c5d4e3f2a1b0c9d8e7f6a5b", "dirty": False},
-            "options": {"preset": "quick", "device": "all", "operator": "*"},
+            "options": {"preset": "quick", "device": "all", "operator": "*", "processes": [3, 6]},
         },
         machine={
             "identity": machine,
@@ -140,32 +178,98 @@ def make_record(case: CaseId, milliseconds: float, macs: float = 9.83e6) -> Reco
         status=Status.MEASURED,
         agreement=Agreement(agrees=True, level="exact on integers", evidence={"before": {"checks": []}}),
         readings={
-            "latency": make_latency(milliseconds, seed=str(case)),
+            "latency": make_latency(milliseconds, str(case)),
+            "latency_cold": make_latency(1.4 * milliseconds, f"{case} cold", cache="cold"),
+            "latency_all_threads": _on_two(make_latency(0.6 * milliseconds, f"{case} two"), milliseconds),
             "memory": Reading(Unit.BYTES, bytes_needed, facts={"output_bytes": bytes_needed / 3}),
             "energy": Reading.missing(Unit.JOULES_PER_CALL, _NO_ENERGY),
             "macs": Reading(Unit.MACS_PER_CALL, macs, facts={"params": 0, "witnesses": _witnesses(macs)}),
         },
         inputs={"seed": 7, "tensors": {"x": {"shape": [1, 64, 56, 56], "role": "activation"}}},
-        worker={"threads": 1, "allocator": "pinned", "tf32": False},
+        worker={"threads": 1, "allocator": "pinned", "tf32": False, "kernels": _kernels()},
         started="2031-05-06T07:08:10+00:00",
         seconds=1.2,
     )
 
 
-def make_latency(milliseconds: float, seed: str) -> Reading:
-    """Return a latency whose samples lie around a median, a little to its right."""
+def make_latency(milliseconds: float, seed: str, cache: str = "hot") -> Reading:
+    """Return a latency of three processes, whose samples lie around a median, a little to its right."""
     random = Random(seed)  # noqa: S311 (nothing here is secret)
-    samples = tuple(milliseconds * 1e-3 * (1 + 0.02 * random.expovariate(1.0)) for _ in range(101))
-    found = summarise(samples)
+    processes = [
+        [milliseconds * shift * 1e-3 * (1 + 0.02 * random.expovariate(1.0)) for _ in range(41)]
+        for shift in (1.0, 1.004, 0.998)
+    ]
+    whole = [summarise(samples) for samples in processes]
+    found = estimate([part.median for part in whole])
     facts = {
-        "low_quartile": found.low_quartile,
-        "high_quartile": found.high_quartile,
-        "clock": "perf_counter and thread_time",
+        "clock": "thread CPU time",
+        "cache": cache,
+        "threads": 1,
+        "launch": "included",
         "calls_per_sample": 4,
+        "blocks": 123,
+        "low_quartile": min(part.low_quartile for part in whole),
+        "high_quartile": max(part.high_quartile for part in whole),
+        "interval": _THREE,
+        "stopped": "half the interval is at most 1.0% of the median",
         "faults_per_call": 0.0,
+        "preempted_share": 0.3,
         "warm_up_stable": True,
+        "modes": None,
+        "processes": [_process(part.median) for part in whole],
+        "deterministic": True,
+        "roofline": _roofline(milliseconds),
     }
-    return Reading(Unit.SECONDS_PER_CALL, found.median, found.low, found.high, samples, facts)
+    samples = tuple(sample for part in processes for sample in part)
+    return Reading(Unit.SECONDS_PER_CALL, found.value, found.low, found.high, samples, facts)
+
+
+def _process(median: float) -> dict[str, Any]:
+    return {
+        "median": median,
+        "samples": 41,
+        "wall": 1.01 * median,
+        "cpu": median,
+        "faults_per_call": 0.0,
+        "preempted_share": 0.3,
+        "warm_up_calls": 12,
+        "warm_up_stable": True,
+        "cpus": [1],
+    }
+
+
+def _roofline(milliseconds: float) -> dict[str, Any]:
+    seconds = 0.2e-3
+    told = {"seconds": seconds, "share": seconds / (milliseconds * 1e-3), "bound": "bytes", "reason": None}
+    return {**told, "bytes": 2.4e6, "macs": 9.0e6}
+
+
+def _on_two(reading: Reading, milliseconds: float) -> Reading:
+    """Return a latency with two threads, beside that with one."""
+    value = reading.value or 1.0
+    scaling = {"1": milliseconds * 1e-3, "2": value}
+    facts = {
+        **reading.facts,
+        "clock": "wall",
+        "preempted_share": 0.02,
+        "threads": 2,
+        "scaling": scaling,
+        "speedup": milliseconds * 1e-3 / value,
+    }
+    return replace(reading, facts=facts)
+
+
+def _kernels() -> dict[str, Any]:
+    return {
+        "operators": {"aten::conv2d": 1},
+        "native": ["aten::copy_"],
+        "kernels": [{"library": "oneDNN", "name": "convolution jit:avx2", "calls": 2, "seconds": 3.7e-4}],
+        "compiled_regions": 0,
+        "attention": [],
+        "libraries": ["ATen", "oneDNN"],
+        "builds": {"oneDNN": "oneDNN v3.12.0"},
+        "reasons": {},
+    }
 
 
 def _records() -> Iterator[Record]:
@@ -179,7 +283,7 @@ def _records() -> Iterator[Record]:
 
 
 def _spoil(record: Record) -> Record:
-    """Turn three of the cases into ones without a number."""
+    """Turn some of the cases into ones without a number, or with something said against it."""
     if record.case == RED:
         wrong = "output[0, 3, 0, 1] is 17, the reference has 12: the error is 5, the limit 0"
         return replace(
@@ -190,10 +294,52 @@ def _spoil(record: Record) -> Record:
         )
     if record.case == DEAD:
         return replace(record, status=Status.CRASHED, reason="signal 11", agreement=None, readings={})
+    if record.case == FICKLE:
+        differs = "It is not deterministic: two calls on the same inputs differ by up to 1.5, "
+        found = Agreement(agrees=False, level="L0", reason="output[0, 0, 0, 0] is 2.5 and not 1")
+        return replace(
+            record,
+            status=Status.NONDETERMINISTIC,
+            reason=f"{differs}which rounding does not explain. {found.reason}",
+            agreement=found,
+        )
+    if record.case == LARGE:
+        reason = "It ran out of memory at attention.py:31: 1 TiB was asked for"
+        return replace(record, status=Status.OUT_OF_MEMORY, reason=reason, agreement=None, readings={})
+    if record.case == LOOSE:
+        loose = with_facts(record, deterministic=False, modes=_MODES)
+        return with_facts(loose, "latency_all_threads", preempted_share=0.4)
+    if record.case == SWIFT:
+        return with_facts(record, roofline={**_roofline(0.2), "share": 1.12})
     if record.case == UNREAD:
         silent = Reading.missing(Unit.SECONDS_PER_CALL, "the page faults per call never became stable")
         return replace(record, readings={**record.readings, "latency": silent})
     return record
+
+
+def with_facts(record: Record, meter: str = "latency", **facts: Any) -> Record:
+    """Return a record with other facts of a reading."""
+    reading = record.readings[meter]
+    changed = replace(reading, facts={**reading.facts, **facts})
+    return replace(record, readings={**record.readings, meter: changed})
+
+
+def make_older(run: Run) -> Run:
+    """Return a run as it was when a case took one process, and nobody knew the speed of the machine."""
+    return replace(run, records=[_older(record) for record in run.records], limits=[], sessions=[])
+
+
+def _older(record: Record) -> Record:
+    kept = ("low_quartile", "high_quartile", "calls_per_sample", "faults_per_call", "warm_up_stable")
+    readings = {
+        name: replace(reading, facts={key: reading.facts[key] for key in kept if key in reading.facts})
+        if name == "latency"
+        else reading
+        for name, reading in record.readings.items()
+        if not name.startswith("latency_")
+    }
+    worker = {key: value for key, value in record.worker.items() if key != "kernels"}
+    return replace(record, readings=readings, worker=worker)
 
 
 def _witnesses(macs: float) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from harness.paper.store import Run
 from harness.paper.units import three_digits
 
 from .forms import Forms, group_forms
+from .prose import count
 from .view import Cases, ClaimView, ComparisonView, Facts, Gap
 
 
@@ -27,11 +28,6 @@ def summarise(
         ("Implementation", _say_gain(group_forms(run).values())),
         ("Missing", _say_missing(run, cases, gaps)),
     )
-
-
-def count(number: int, noun: str) -> str:
-    """Write a number with its noun: ``1 claim``, ``2 claims``."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _say_claims(claims: Sequence[ClaimView]) -> str:

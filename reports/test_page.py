@@ -16,13 +16,27 @@ import pytest
 
 from harness.paper.record import Agreement, ClaimRecord, Reading, Record, Status
 from harness.paper.store import Header, Run
-from harness.paper.units import Unit
+from harness.paper.units import Unit, format_seconds
 
+from . import rows
 from .page import render
 from .poison import ATTACKS, make_poisoned_run
-from .specimen import NEVER, RED, UNREAD, make_claim, make_header, make_record, make_run
+from .specimen import (
+    FICKLE,
+    LARGE,
+    NEVER,
+    RED,
+    UNREAD,
+    make_claim,
+    make_header,
+    make_older,
+    make_record,
+    make_run,
+    with_facts,
+)
 
 ROOT = Path(__file__).parent.parent
+HEADINGS = {"Cold caches", "All processors", "Roofline"}
 VOID = {"meta", "link", "input", "br", "img", "line", "rect", "circle"}
 
 
@@ -34,6 +48,7 @@ class Page(HTMLParser):
     elements: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    headings: list[str] = field(default_factory=list)
     _open: list[str] = field(default_factory=list)
     _row: str = ""
 
@@ -49,9 +64,9 @@ class Page(HTMLParser):
         if tag not in VOID:
             self._open.append(tag)
         if tag == "tr":
-            self._row = found.get("data-name", "")
+            self._row = found.get("id", "")
         if tag == "td" and self._row:
-            self.rows.setdefault(self._row, []).append({**found, "links": []})
+            self.rows.setdefault(self._row, []).append({**found, "links": [], "text": ""})
         if tag == "a" and self._row and self.rows.get(self._row):
             self.rows[self._row][-1]["links"].append(found["href"])
 
@@ -64,6 +79,10 @@ class Page(HTMLParser):
         """Keep what a reader sees."""
         if self._open and self._open[-1] not in ("script", "style"):
             self.texts.append(data)
+            if self._open[-1] == "th":
+                self.headings.append(data)
+            if self.rows.get(self._row):
+                self.rows[self._row][-1]["text"] += data
 
     @property
     def text(self) -> str:
@@ -111,8 +130,10 @@ def test_every_planned_case_is_a_number_or_a_reason(page: Page) -> None:
     """Each planned case is a row that can be linked, and each of its cells has a value or a reason."""
     planned = make_run().header.plan
     assert set(page.rows) == set(planned) <= set(page.ids)
+    # Behind implementation, workload and status, and before the witnesses.
+    numbers = slice(3, -1)
     for name, cells in page.rows.items():
-        for cell in (cell for cell in cells if cell.get("class") == "n"):
+        for cell in cells[numbers]:
             reasons = [link for link in cell["links"] if link.startswith("#reason-")]
             assert ("data-v" in cell) != bool(reasons), (name, cell)
 
@@ -260,6 +281,137 @@ def test_what_disturbed_a_latency_stands_beside_it() -> None:
     text = Page(render([_with(noisy)])).text
     assert "1.31 k page faults a call" in text
     assert "warm-up not stable" in text
+
+
+def test_a_column_stands_where_any_record_has_it() -> None:
+    """Cold caches, all processors and the roofline are columns of the runs that have them, and no others."""
+    new, old = (Page(render([run])) for run in (make_run(), make_older(make_run())))
+    assert set(new.headings) >= HEADINGS
+    assert not HEADINGS & set(old.headings)
+    assert {"Latency", "Calls", "Peak memory", "MACs", "GMAC/s"} <= set(old.headings)
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_speed_above_the_limit_is_written_as_it_is(older: bool) -> None:
+    """A share of the roofline above one stands on the page with its explanation, where one was measured."""
+    text = Page(render([make_older(make_run()) if older else make_run()])).text
+    assert ("112 %" in text) == ("may be faster" in text) == (not older)
+
+
+def test_a_missing_share_has_its_reason() -> None:
+    """A case without a roofline says why, while others have theirs."""
+    record = with_facts(make_run().records[0], roofline={"share": None, "reason": "the peak is unknown"})
+    assert "the peak is unknown" in Page(render([_with(record)])).text
+
+
+def test_executed_macs_stand_beside_the_useful_ones() -> None:
+    """A program that does more products than needed shows how many times more; fewer is a reason."""
+    record = make_run().records[0]
+    more, fewer = (
+        with_facts(record, "macs", in_bounds=1e6, witnesses={"flop_counter": {"macs": macs, "reason": "x"}})
+        for macs in (3.15e6, 2e5)
+    )
+    assert "3.15×" in Page(render([_with(more)])).text
+    reason = "FlopCounter sees fewer products than the formula has: x"
+    assert reason in Page(render([_with(fewer)])).text
+
+
+@pytest.mark.parametrize("at_length", [True, False])
+def test_a_row_tells_what_its_latency_rests_on(at_length: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Medians of processes, processors, why sampling ended and what ran, in large runs in brief."""
+    monkeypatch.setattr(rows, "_AT_LENGTH_UP_TO", 1000 if at_length else 0)
+    run = make_run()
+    medians = [process["median"] for process in run.records[0].readings["latency"].facts["processes"]]
+    text = Page(render([run])).text
+    for words in (
+        f"medians of its processes {', '.join(map(format_seconds, medians))}",
+        "processors 1",
+        "sampling stopped half the interval is at most 1.0% of the median",
+        "oneDNN convolution jit:avx2 × 2",
+        "aten::copy_",
+    ):
+        assert words in text
+    assert ("tensors · x · role activation" in text) == at_length
+
+
+def test_every_status_has_its_reason() -> None:
+    """What is not deterministic and what ran out of memory has no number, and says so in a sentence."""
+    found = Page(render([make_run()]))
+    for case, words in (
+        (FICKLE, "withheld: It is not deterministic: two calls on the same inputs differ by up to 1.5"),
+        (LARGE, "the case ran out of memory: It ran out of memory at attention.py:31: 1 TiB was asked for"),
+    ):
+        assert words in found.text
+        assert not any("data-v" in cell for cell in found.rows[str(case)])
+
+
+def test_clocks_that_differ_are_named_with_the_numbers() -> None:
+    """One clock for all is named once; where there are two, each number names its own."""
+    waiting = with_facts(make_run().records[0], clock="wall")
+    assert "they alone make; CPU time of the thread." in Page(render([make_run()])).text
+    named = [cell["text"] for cell in Page(render([_with(waiting)])).rows[str(waiting.case)]]
+    assert any("by the wall" in text for text in named)
+
+
+@pytest.mark.parametrize("clock", ["wall", "thread CPU time", "perf_counter and thread_time", None])
+def test_cuda_is_measured_by_a_gpu_or_not_at_all(clock: str | None) -> None:
+    """A record that names cuda shows numbers only with a time by the GPU's own clock."""
+    record = _on_cuda(clock)
+    found = Page(render([_with(record)]))
+    assert (
+        "withheld: the case is one of a GPU, and the record holds no time by the clock of one" in found.text
+    )
+    assert not any("data-v" in cell for cell in found.rows[str(record.case)])
+    assert "0.00456" not in found.source
+    assert any(
+        "data-v" in cell for cell in Page(render([_with(_on_cuda("CUDA events"))])).rows[str(record.case)]
+    )
+
+
+def _on_cuda(clock: str | None) -> Record:
+    record = make_record(replace(UNREAD, device="cuda", implementation="on_cuda"), 4.56789)
+    other = {name: reading for name, reading in record.readings.items() if not name.startswith("latency_")}
+    return with_facts(replace(record, readings=other), clock=clock)
+
+
+def test_the_machine_tells_its_speed_and_the_run_its_time() -> None:
+    """Copying, products, what could not be measured, and the phases of every session are on the page."""
+    text = Page(render([make_run()])).text
+    for words in (
+        "Speed limit, measured in this run",
+        "CPU: copying, 2 threads 32.0 KiB working set 120 GB/s",
+        "float32, 1 thread 103 GFLOP/s",
+        "a matrix product with 2 threads was not faster than the clock",
+        "Where the time went",
+        "measuring 42.0 s, 70.0 %",
+    ):
+        assert words in text
+    assert "Speed limit" not in Page(render([make_older(make_run())])).text
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_nothing_that_a_file_names_is_in_the_style(attack: str) -> None:
+    """The headings that the style repeats are ours alone."""
+    style = re.search(r"<style>(.*?)</style>", render([make_poisoned_run(attack)]), re.DOTALL)
+    assert style is not None
+    assert attack not in style[1]
+
+
+def test_a_large_run_makes_a_page_that_opens() -> None:
+    """Two thousand cases, each with its details, stay below five megabytes together with 281 claims."""
+    run = make_run()
+    records = [
+        replace(record, case=replace(record.case, operator=f"{record.case.operator}_{number}"))
+        for number in range(67)
+        for record in run.records
+    ]
+    claims = [replace(run.claims[0], name=f"{run.claims[0].name}-{number}") for number in range(281)]
+    plan = tuple(str(record.case) for record in records)
+    large = replace(run, header=replace(run.header, plan=plan), records=records, claims=claims)
+    page = render([large])
+    assert len(records) > 2000
+    assert len(page.encode()) < 5e6
+    assert page.count("medians of its processes") > 1500
 
 
 def test_several_runs_stand_one_after_the_other() -> None:

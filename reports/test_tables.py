@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -15,7 +16,7 @@ from harness.paper.units import Unit
 
 from .escapes import to_csv, to_latex, to_markdown
 from .poison import ATTACKS, make_poisoned_run
-from .specimen import RED, UNREAD, make_record, make_run
+from .specimen import LOOSE, RED, UNREAD, make_older, make_record, make_run
 from .tables import render_csv, render_latex, render_markdown
 
 FORMULAS = ("=1+1", "+1", "-1", "@SUM(A1)", "  =1", "\t=1", "＝1")
@@ -110,6 +111,52 @@ def test_latex_holds_no_command_but_ours(attack: str) -> None:
     assert not re.search(r"(?<!\\)[%#_~^]", body)
     for table in re.findall(r"\\midrule\n\\endhead\n(.*?)\\bottomrule", text, re.DOTALL):
         assert len({len(re.findall(r"(?<!\\)&", line)) for line in table.splitlines()}) == 1
+
+
+def test_csv_flattens_what_has_parts() -> None:
+    """Processes, the roofline, scaling, what ran and what was executed are columns of numbers and words."""
+    row = read_csv(make_run())[0]
+    facts = make_run().records[0].readings["latency"].facts
+    medians = [float(text) for text in row["latency_process_medians"].split()]
+    assert medians == [process["median"] for process in facts["processes"]]
+    assert (row["latency_processes"], row["latency_processors"]) == ("3", "1")
+    assert float(row["latency_roofline_share"]) == facts["roofline"]["share"]
+    assert row["latency_roofline_bound"] == "bytes"
+    assert float(row["latency_all_threads_speedup"]) > 1
+    assert row["latency_all_threads_scaling"].endswith(" on 2")
+    assert float(row["executed_macs"]) == 9.83e6
+    assert row["kernels"] == "oneDNN convolution jit:avx2 × 2"
+
+
+def test_csv_says_what_speaks_against_a_latency() -> None:
+    """Flags are words in a column of their own."""
+    row = next(row for row in read_csv(make_run()) if row["case"] == str(LOOSE))
+    assert row["latency_flags"] == (
+        "2 processes at 640 µs, 1 at 2.30 ms; results differ between calls within rounding"
+    )
+    assert row["latency_all_threads_flags"] == "preempted in 40 % of the samples"
+
+
+def test_csv_of_an_older_run_has_no_column_of_the_new_facts() -> None:
+    """A column stands where any case has something in it."""
+    row = read_csv(make_older(make_run()))[0]
+    assert not [name for name in row if "roofline" in name or "process" in name or "cold" in name]
+
+
+@pytest.mark.parametrize("render", [render_markdown, render_latex])
+def test_tables_tell_remarks_speed_and_time(render: Callable[[list[Run]], str]) -> None:
+    """Flags, the share of the roofline, the speed limit and the account are in the tables too."""
+    text = render([make_run()]).replace("\\", "")
+    for words in (
+        "Remarks",
+        "Latency: 2 processes at 640",
+        "112 % bytes",
+        "Speed limit",
+        "103 GFLOP/",
+        "Where the time went",
+        "42.0 s, 70.0 %",
+    ):
+        assert words in text
 
 
 def test_escapes_leave_plain_names_alone() -> None:

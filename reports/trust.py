@@ -7,8 +7,13 @@ from dataclasses import replace
 from harness.paper.record import Reading, Record, Status
 from harness.paper.units import Unit
 
+from .latencies import EVENTS, is_latency
+
 # The order in which meters are shown; any other meter follows by name.
-_FIRST_METERS = ("latency", "memory", "macs", "energy")
+_FIRST_METERS = (
+    *("latency", "latency_cold", "latency_launched", "latency_all_threads"),
+    *("memory", "macs", "energy", "instructions", "compilation"),
+)
 
 _DISAGREED = "withheld, because the implementation disagreed with its reference"
 _STATUS_WORDS = {
@@ -18,6 +23,16 @@ _STATUS_WORDS = {
     Status.CRASHED: "the worker process crashed",
     Status.TIMED_OUT: "the case ran out of time",
     Status.FAILED: "the case failed",
+}
+_NO_GPU = "withheld: the case is one of a GPU, and the record holds no time by the clock of one"
+# Why a case has no reading of a meter that others of its run have, by device where that decides.
+_ABSENT = {
+    ("latency_cold", ""): "calls on cold caches were not timed",
+    ("latency_launched", "cpu"): "on the CPU the launch is a part of every call",
+    ("latency_all_threads", "cpu"): "calls on all processors were not timed",
+    ("latency_all_threads", "cuda"): "the threads of the CPU play no part on a GPU",
+    ("instructions", ""): "instructions were not counted",
+    ("compilation", ""): "the implementation compiles nothing",
 }
 
 
@@ -35,7 +50,13 @@ def why_withheld(record: Record) -> str | None:
         return "withheld: the record does not say whether the implementation agreed with its reference"
     if not record.agreement.agrees:
         return f"{_DISAGREED}: {record.agreement.reason or 'no reason was recorded'}"
-    return None
+    return None if record.case.device != "cuda" or _ran_on_a_gpu(record) else _NO_GPU
+
+
+def _ran_on_a_gpu(record: Record) -> bool:
+    """Whether a latency of the record was told by the GPU itself."""
+    times = [reading for meter, reading in record.readings.items() if is_latency(meter)]
+    return any(reading.value is not None and reading.facts.get("clock") == EVENTS for reading in times)
 
 
 def reading_of(record: Record, meter: str, unit: Unit = Unit.SECONDS_PER_CALL) -> Reading:
@@ -45,10 +66,15 @@ def reading_of(record: Record, meter: str, unit: Unit = Unit.SECONDS_PER_CALL) -
     if withheld is not None:
         return Reading.missing(found.unit if found else unit, withheld)
     if found is None:
-        return Reading.missing(unit, f"no {meter} reading was recorded")
+        return Reading.missing(unit, _say_absence(record, meter))
     if found.value is None and not found.reason:
         return replace(found, reason=f"the {meter} meter gave neither a value nor a reason")
     return found
+
+
+def _say_absence(record: Record, meter: str) -> str:
+    told = _ABSENT.get((meter, record.case.device)) or _ABSENT.get((meter, ""))
+    return told or f"no {meter} reading was recorded"
 
 
 def meters_of(records: list[Record]) -> dict[str, Unit]:

@@ -16,23 +16,28 @@ Facts = tuple[tuple[str, str], ...]
 class Cell:
     """One value of a table: its text, a second line, a sort key, or the number of its reason.
 
-    ``flags`` says what speaks against the value.
+    ``note`` says how it was found where that differs between cases, ``flags`` what speaks against it.
     """
 
     text: str = "–"
     detail: str = ""
     sort: float | None = None
     gap: int | None = None
+    note: str = ""
     flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Column:
-    """A numeric column; ``hint`` says in a few words what it holds."""
+    """A numeric column; ``hint`` says in a few words what it holds.
+
+    ``is_known`` says that the title is one of ours and not the name of a meter in a file.
+    """
 
     key: str
     title: str
     hint: str
+    is_known: bool = True
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,10 @@ class Witness:
 
 @dataclass(frozen=True)
 class Row:
-    """One case. ``name`` is its id as written in the plan; ``anchor`` is unique on the page."""
+    """One case. ``name`` is its id as written in the plan; ``anchor`` is unique on the page.
+
+    ``said`` tells in words what its witnesses said.
+    """
 
     name: str
     anchor: str
@@ -68,6 +76,7 @@ class Row:
     agreement: str
     cells: Mapping[str, Cell]
     witnesses: Mapping[str, Witness] = field(default_factory=dict)
+    said: str = ""
     facts: tuple[FactGroup, ...] = ()
 
 
@@ -241,6 +250,8 @@ class RunView:
     subtitle: tuple[str, ...]
     summary: Facts
     provenance: tuple[FactGroup, ...]
+    limits: tuple[FactGroup, ...]
+    sessions: tuple[FactGroup, ...]
     claims: tuple[ClaimView, ...]
     comparisons: tuple[ComparisonView, ...]
     operators: tuple[OperatorView, ...]

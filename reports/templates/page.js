@@ -25,10 +25,20 @@ function equip(section) {
   const body = table.tBodies[0];
   const rows = [...body.rows].map((row) => ({
     row,
-    parts: row.dataset.name.split("/"),
-    status: row.dataset.status,
-    text: [row.dataset.name, row.dataset.status, row.lastElementChild.textContent].join(" ").toLowerCase(),
+    parts: row.id.slice(table.dataset.prefix.length).split("/"),
+    status: row.dataset.status ?? "measured",
+    text: `${row.id} ${row.textContent}`.toLowerCase(),
   }));
+  for (const {row} of rows) {
+    // A row can be linked without this; the link spares looking for its name.
+    const link = document.createElement("a");
+    link.className = "self";
+    link.href = "#" + row.id.split("/").map(encodeURIComponent).join("/");
+    link.title = `Link to ${row.id}`;
+    const name = row.cells[0].firstChild;
+    name.replaceWith(link);
+    link.append(name);
+  }
   const search = form.querySelector("input");
   const choices = [...form.querySelectorAll("select[data-part]")];
   const order = form.querySelector("select[data-sort]");
