@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import signal
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -331,7 +333,7 @@ def test_who_ends_its_zygote_ends_alone(tmp_path: Path) -> None:
     project = make_project(tmp_path, BEFORE, sound[0], *pages, sound[1])
     catalogue = load_catalogue([project.page.parent])
     cases = plan_cases(catalogue, Selection(device="cpu")).cases
-    with Workers([project.page.parent], 1, TIMEOUT_SECONDS, zygotes=2) as workers:
+    with Workers([project.page.parent], 1, TIMEOUT_SECONDS) as workers:
         found = {record.case.implementation: record for record in hasty(workers, len(cases)).measure(cases)}
         assert not wait_until_gone(hired(workers) - descendants(os.getpid()))
     for name in ("reference", "before", "after"):
@@ -343,32 +345,53 @@ def test_who_ends_its_zygote_ends_alone(tmp_path: Path) -> None:
 
 
 @linux_only
-@pytest.mark.parametrize("when", ["in turns", "between turns"])
-def test_zygote_that_is_killed_costs_nobody_a_number(when: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("when", ["between turns", "in a turn"])
+def test_zygote_that_is_killed_costs_nobody_a_number(
+    when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where the out-of-memory killer takes the zygote, all of its workers are measured again."""
-    body = (
-        "(Path(__file__).parent / 'caught').touch()\nif is_timed():\n    time.sleep(0.02)\nreturn x * factor"
-    )
+    body = """
+        if is_timed():
+            (Path(__file__).parent / "caught").touch()
+            time.sleep(0.02)
+        return x * factor
+        """
     project = make_project(tmp_path, BEFORE, implementation("slow", body))
     catalogue = load_catalogue([project.page.parent])
     cases = plan_cases(catalogue, Selection(device="cpu")).cases
-    with Workers([project.page.parent], 1, TIMEOUT_SECONDS, zygotes=2) as workers:
-        session = hasty(workers, len(cases))
-        workers.start()
-        if when == "in turns":
-            killer = threading.Thread(target=kill_zygote_after, args=(project.page.with_name("caught"),))
-            killer.start()
+    killed: list[int] = []
+    with Workers([project.page.parent], 1, TIMEOUT_SECONDS) as workers:
+        if when == "between turns":
+            shuffle = random.Random.shuffle
+
+            def kill_and_shuffle(generator: random.Random, turns: list[Any]) -> None:
+                if not killed:
+                    killed.append(kill_zygote())
+                shuffle(generator, turns)
+
+            # Every round of turns begins with an order.
+            monkeypatch.setattr(random.Random, "shuffle", kill_and_shuffle)
         else:
-            kill_zygote_after(project.page.parent)
-        found = session.measure(cases)
+            killer = threading.Thread(
+                target=kill_zygote_after, args=(project.page.with_name("caught"), killed)
+            )
+            killer.start()
+        found = hasty(workers, len(cases)).measure(cases)
+    assert len(killed) == 1
     assert [(record.status, record.reason) for record in found] == [(Status.MEASURED, None)] * 2
 
 
-def kill_zygote_after(path: Path) -> None:
-    """Kill the zygote that has a worker, or any where none has, as soon as there is a file."""
+def kill_zygote_after(path: Path, killed: list[int]) -> None:
+    """Kill a zygote as soon as there is a file."""
     end = time.monotonic() + 60
     while not path.exists() and time.monotonic() < end:
         time.sleep(0.005)
+    killed.append(kill_zygote())
+
+
+def kill_zygote() -> int:
+    """Kill the zygote that has a worker, or any where none has."""
     zygotes = [process for process in descendants(os.getpid()) if "zygote" in command(process)]
     busy = [process for process in zygotes if descendants(process)]
     os.kill((busy or zygotes)[0], signal.SIGKILL)
+    return (busy or zygotes)[0]
