@@ -99,9 +99,10 @@ def _say_value(records: Sequence[Record]) -> str:
     """Say what the value is: of several processes, or of the samples of one."""
     found = [reading_of(record, "latency") for record in records]
     several = {len(processes_of(reading)) > 1 for reading in found if reading.value is not None}
-    if several == {True}:
-        return "median of the medians of its processes, ± half the 95 % interval, which they alone make"
-    return "median per call, ± half the 95 % interval of the median"
+    if True not in several:
+        return "median per call, ± half the 95 % interval of the median"
+    where = " where there were several" if False in several else ""
+    return f"median of the medians of its processes, ± half the 95 % interval, which they alone make{where}"
 
 
 def _clocks(records: Sequence[Record], meter: str) -> list[str]:

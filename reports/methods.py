@@ -20,6 +20,8 @@ from .trust import meters_of, reading_of, why_withheld
 
 # Facts of a latency that a reader needs in order to repeat it.
 _CONDITIONS = ("clock", "cache", "launch")
+# Facts of any other meter that say what its number is.
+_MEANINGS = ("means", "interval")
 _LEVELS = (
     "“Exact on integers” means bitwise equality on integers so small that nothing can round; “L0” means that "
     "the difference stays within an a-priori rounding bound. A case that disagreed has no number."
@@ -112,8 +114,9 @@ def _tell_workers(records: list[Record]) -> str:
 
 def _tell_meter(meter: str, readings: list[Reading]) -> str:
     found = [reading for reading in readings if reading.value is not None]
-    means = " or ".join(dict.fromkeys(str(value) for value in _values(found, "means")))
-    return f"{title_of(meter)} ({count(len(found), 'case')}): {means}." if means else ""
+    means, interval = (" or ".join(dict.fromkeys(map(str, _values(found, key)))) for key in _MEANINGS)
+    told = means + (f"; interval: {interval}" if means and interval else "")
+    return f"{title_of(meter)} ({count(len(found), 'case')}): {told}." if told else ""
 
 
 def _tell_fact(key: str, values: Iterable[Any]) -> str:

@@ -41,9 +41,12 @@ def list_cases(run: Run, gaps: Gaps, prefix: str) -> Cases:
     builder = _RowBuilder(run, gaps, prefix, tuple(varying), sources, at_length)
     rows = tuple(builder.build(name, case, latest.get(name)) for name, case in cases.items())
     shown = {key for row in rows for key, cell in row.cells.items() if cell.sort is not None}
+    columns = tuple(source.column for source in sources if source.column.key in shown)
+    numbers = (row.cells[column.key].gap for row in rows for column in columns)
     return Cases(
         rows=rows,
-        columns=tuple(source.column for source in sources if source.column.key in shown),
+        columns=columns,
+        gaps=frozenset(number for number in numbers if number is not None),
         filters=tuple(_filters(rows)),
         common=tuple(_common(cases.values(), varying)),
         varying=bool(varying),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -11,8 +12,8 @@ from .view import Cell, ComparisonView, Entry, FactGroup, Form, Meeting, Row, Ru
 Line = tuple[str, ...]
 
 
-# Details that belong to their number: half an interval, and what bounds a share of the roofline.
-_BESIDE = ("±", "bytes", "products")
+# Details that belong to their number: half an interval, what bounds a share of the roofline, a ratio.
+_BESIDE = re.compile(r"±.*|bytes|products|\S+×")
 
 
 class Kind(Enum):
@@ -145,7 +146,7 @@ def _write_entry(entry: Entry, meeting: Meeting) -> Line:
 def _write(cell: Cell) -> str:
     if cell.gap is not None:
         return f"– [{cell.gap}]"
-    return f"{cell.text} {cell.detail}" if cell.detail.startswith(_BESIDE) else cell.text
+    return f"{cell.text} {cell.detail}" if _BESIDE.fullmatch(cell.detail) else cell.text
 
 
 def _remark(row: Row, titles: Mapping[str, str]) -> str:

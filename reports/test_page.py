@@ -349,8 +349,17 @@ def test_clocks_that_differ_are_named_with_the_numbers() -> None:
     """One clock for all is named once; where there are two, each number names its own."""
     waiting = with_facts(make_run().records[0], clock="wall")
     assert "they alone make; CPU time of the thread." in Page(render([make_run()])).text
+    assert "which they alone make. Calls" in Page(render([_with(waiting)])).text
     named = [cell["text"] for cell in Page(render([_with(waiting)])).rows[str(waiting.case)]]
     assert any("by the wall" in text for text in named)
+
+
+def test_one_process_among_several_is_said() -> None:
+    """What a latency is made of is told for a run in which some cases had one process."""
+    alone = with_facts(make_run().records[0], processes=[])
+    text = Page(render([_with(alone)])).text
+    assert "which they alone make where there were several" in text
+    assert "distribution-free 95 % interval of the median" in text
 
 
 @pytest.mark.parametrize("clock", ["wall", "thread CPU time", "perf_counter and thread_time", None])
@@ -412,6 +421,9 @@ def test_a_large_run_makes_a_page_that_opens() -> None:
     assert len(records) > 2000
     assert len(page.encode()) < 5e6
     assert page.count("medians of its processes") > 1500
+    fine = 67 * 26
+    assert f"energy · all {fine} measured cases" in page
+    assert "67 cases, whose cells" not in page
 
 
 def test_several_runs_stand_one_after_the_other() -> None:

@@ -151,6 +151,7 @@ def test_tables_tell_remarks_speed_and_time(render: Callable[[list[Run]], str]) 
         "Remarks",
         "Latency: 2 processes at 640",
         "112 % bytes",
+        "3.05 M 1.00",
         "Speed limit",
         "103 GFLOP/",
         "Where the time went",

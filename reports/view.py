@@ -112,7 +112,10 @@ class Filter:
 
 @dataclass(frozen=True)
 class Cases:
-    """The table of all cases. ``common`` names the parts that every case shares."""
+    """The table of all cases.
+
+    ``common`` names the parts that every case shares, ``gaps`` the numbers of the reasons that stand in it.
+    """
 
     rows: tuple[Row, ...]
     columns: tuple[Column, ...]
@@ -122,6 +125,7 @@ class Cases:
     witness_names: tuple[str, ...]
     witness_groups: tuple[WitnessGroup, ...]
     empty_columns: tuple[str, ...]
+    gaps: frozenset[int]
 
 
 @dataclass(frozen=True)
