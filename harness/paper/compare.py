@@ -6,8 +6,9 @@ from harness.paper.record import Reading, Record
 from harness.paper.store import Run
 from harness.paper.verdicts import Compared, Verdict
 
-# Medians of identical code differ by 0.3 to 1.6 % from one process to the next, because its memory
-# lies elsewhere. A run has one process per case, so a smaller difference decides nothing.
+# Medians of identical code differ by 0.3 to 1.6 % from one process to the next, because its memory lies
+# elsewhere. A run has few processes a case, and the machine changes between two runs, which no interval of
+# one of them tells: a smaller difference decides nothing.
 PROCESS_SPREAD = 0.016
 
 

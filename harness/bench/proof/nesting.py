@@ -8,11 +8,21 @@ from typing import Any
 
 def leaves(nested: Any) -> list[Any]:
     """Return what stands in tuples, lists and mappings, in order."""
+    found: list[Any] = []
+    _gather(nested, found)
+    return found
+
+
+def _gather(nested: Any, found: list[Any]) -> None:
+    # Every operation of a followed program comes through here: nothing is built on the way.
     if isinstance(nested, tuple | list):
-        return [leaf for part in nested for leaf in leaves(part)]
-    if isinstance(nested, Mapping):
-        return leaves(list(nested.values()))
-    return [nested]
+        for part in nested:
+            _gather(part, found)
+    elif isinstance(nested, dict | Mapping):
+        for part in nested.values():
+            _gather(part, found)
+    else:
+        found.append(nested)
 
 
 def mapped(function: Callable[[Any], Any], nested: Any) -> Any:
@@ -21,6 +31,6 @@ def mapped(function: Callable[[Any], Any], nested: Any) -> Any:
         return tuple(mapped(function, part) for part in nested)
     if isinstance(nested, list):
         return [mapped(function, part) for part in nested]
-    if isinstance(nested, Mapping):
+    if isinstance(nested, dict | Mapping):
         return {name: mapped(function, part) for name, part in nested.items()}
     return function(nested)
