@@ -127,6 +127,8 @@ class Bench:
                 self.shows_progress = False
                 self.account = run.close_account()
                 self.page = run.write_page()
+                if run.is_full:
+                    self._detach_pytest_benchmark()
 
     def _attach_pytest_benchmark(self, folder: Path) -> None:
         session = getattr(self.config, "_benchmarksession", None)
@@ -136,6 +138,12 @@ class Bench:
         session.quiet = not session.verbose
         if session.json is None:
             session.json = RunFile(folder / BENCHMARK_NAME)
+
+    def _detach_pytest_benchmark(self) -> None:
+        """Let pytest-benchmark write nothing where there is no room: it would end in a traceback."""
+        session = getattr(self.config, "_benchmarksession", None)
+        if session is not None and isinstance(session.json, RunFile):
+            session.json = None
 
     def _start_progress(self, items: Sequence[pytest.Item], claims: int) -> None:
         reporter = self.config.pluginmanager.getplugin("terminalreporter")
@@ -205,6 +213,8 @@ class Bench:
             reason = "pytest-benchmark is switched off"
         elif session.disabled:
             reason = "pytest-benchmark is disabled"
+        elif self.run.is_full:
+            reason = "there is no room"
         else:
             reason = "no case has a number"
         return f"No {BENCHMARK_NAME} was written: {reason}."

@@ -26,7 +26,7 @@ from harness.doors.startup import seconds_since_start
 from harness.paper.account import Account, SessionAccount
 from harness.paper.errors import RunRefusedError, SameopError
 from harness.paper.record import ClaimRecord, Record
-from harness.paper.store import Header, RunWriter, open_run
+from harness.paper.store import Header, Line, RunWriter, open_run
 
 PAGE_NAME = "index.html"
 BENCHMARK_NAME = "benchmark.json"
@@ -46,6 +46,7 @@ class MeasuringRun:
     known: frozenset[str]
     asked: Sequence[str] = ()
     proofs: Proofs | None = None
+    is_full: bool = False
     _is_ready: bool = False
 
     @property
@@ -65,7 +66,7 @@ class MeasuringRun:
             first, *ahead = self._groups_from(name)
             for record in self.session.measure(first, [group[0] for group in ahead]):
                 with self.account.phase("writing"):
-                    self.writer.append(record)
+                    self._append(record)
         return self.writer.finished[name]
 
     def _groups_from(self, name: str) -> list[list[Case]]:
@@ -89,7 +90,7 @@ class MeasuringRun:
             self.session.workers.start()
         with self.account.phase("speed limit"):
             for limit in self.session.find_limits(self.cases.values()):
-                self.writer.append(limit)
+                self._append(limit)
 
     def prove(self, claim: Claim) -> ClaimRecord:
         """Return the record of a claim, proving it unless the run already holds it; briefly if in haste."""
@@ -101,8 +102,15 @@ class MeasuringRun:
             result = self.proofs.of(claim) if self.proofs else prove(claim, brief=brief)
         record = ClaimRecord(claim.name, result)
         with self.account.phase("writing"):
-            self.writer.append(record)
+            self._append(record)
         return record
+
+    def _append(self, line: Line) -> None:
+        try:
+            self.writer.append(line)
+        except RunRefusedError:
+            self.is_full = True
+            raise
 
     def close_account(self) -> SessionAccount:
         """Write where the time of this session went, and return it."""
@@ -126,6 +134,9 @@ class MeasuringRun:
             partial.write_text(text, encoding="utf-8")
             partial.replace(path)
         except OSError as error:
+            self.is_full = True
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
             return f"none. {path} cannot be written ({error.strerror})."
         return str(path)
 
@@ -193,4 +204,9 @@ def _new_folder(project: Project, header: Header) -> Path:
 def write_benchmark_json(folder: Path, content: Mapping[str, Any]) -> None:
     """Write pytest-benchmark's JSON into the run folder."""
     path = folder / BENCHMARK_NAME
-    path.write_text(json.dumps(content, indent=1, default=str), encoding="utf-8")
+    # Where there is no room, the file that its user named is more than a copy.
+    try:
+        path.write_text(json.dumps(content, indent=1, default=str), encoding="utf-8")
+    except OSError:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.doors.options import add_options
-from harness.paper.errors import Exit, SameopError
+from harness.paper.errors import Exit, RunRefusedError, SameopError
 
 if TYPE_CHECKING:
     from harness.doors.bench import Bench
@@ -214,10 +214,20 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Check with one thread: the shapes of proofs are tiny, and the threads of the project are its own."""
+    """Check with one thread: the shapes of proofs are tiny, and the threads of the project are its own.
+
+    A run that can no longer be written ends here: whatever else was measured would be lost.
+    """
     bench = item.config.stash.get(_BENCH, None)
-    if bench is None or bench.measures or not _is_ours(item):
+    if bench is None or not _is_ours(item):
         return (yield)
+    if bench.measures:
+        try:
+            return (yield)
+        except RunRefusedError as error:
+            item.config.stash[_REFUSAL] = error
+            item.session.shouldfail = "the run can no longer be written"
+            pytest.skip("its record could not be written")
     from harness.bench.threads import one_thread
 
     with one_thread():
@@ -229,7 +239,7 @@ def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -
     bench = config.stash.get(_BENCH, None)
     if bench is None or not bench.shows_progress or "sameop" not in report.keywords or report.when != "call":
         return None
-    return (report.outcome, "", "") if report.outcome in ("passed", "failed") else None
+    return (report.outcome, "", "") if report.outcome in ("passed", "failed", "skipped") else None
 
 
 class _Interruption:
