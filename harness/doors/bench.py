@@ -155,7 +155,11 @@ class Bench:
         reporter.write_line(f"run   {_shown(self.run.folder)}")
         cases = len(set(self._asked) - self.run.known)
         reporter.write_line(plan_line(cases, claims, self.settings.estimate_seconds(cases, claims)))
-        self._progress = Progress(reporter, [_kind(item) for item in items])
+        guesses = {
+            "test_claim": self.settings.claim_seconds,
+            "test_speed": self.settings.whole_case_seconds,
+        }
+        self._progress = Progress(reporter, [_kind(item) for item in items], guesses=guesses)
         self.shows_progress = True
 
     def begin(self, item: pytest.Item) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from harness.paper.units import format_clock
+
+# The first steps often pay for what the others find ready.
+_GUESS_WEIGHT = 5
 
 
 class Screen(Protocol):
@@ -38,13 +41,15 @@ class Progress:
     """Counts steps and says how long the rest will take, from how long the finished ones took.
 
     kinds: the kind of every step to come. Steps of one kind take about equally long, those of another
-    may take a hundred times as long, so each kind has a mean of its own.
+    may take a hundred times as long, so each kind has a mean of its own. guesses: the seconds of a step by
+    kind, which count like a few steps until others are known.
     """
 
     screen: Screen
     kinds: Iterable[str]
     now: Callable[[], float] = time.monotonic
     width: Callable[[], int] = _terminal_width
+    guesses: Mapping[str, float] = field(default_factory=dict)
     done: int = 0
     _total: int = field(init=False)
     _left: Counter[str] = field(init=False)
@@ -81,13 +86,16 @@ class Progress:
 
     def time_left(self) -> str:
         """Estimate the remaining time as minutes and seconds."""
-        if not self._seconds:
+        if not self._seconds and not self.guesses:
             return "unknown time"
         return format_clock(sum(count * self._mean(kind) for kind, count in self._left.items()))
 
     def _mean(self, kind: str) -> float:
         """Return the mean of the finished steps of a kind; of all of them where it has none."""
-        spent = self._seconds.get(kind) or [value for values in self._seconds.values() for value in values]
+        spent = self._seconds.get(kind, [])
+        if kind in self.guesses:
+            spent = [*spent, *[self.guesses[kind]] * _GUESS_WEIGHT]
+        spent = spent or [value for values in self._seconds.values() for value in values]
         return sum(spent) / len(spent)
 
     def _counter(self) -> str:

@@ -118,3 +118,14 @@ def test_pytest_writes_whole_lines(request: pytest.FixtureRequest) -> None:
     steps(Progress(reporter, ["case"] * 2, clock), clock, ("case", 1), ("case", 1))
     shown = [line.rpartition("\r")[2].rstrip() for line in file.getvalue().split("\n")]
     assert shown == ["[1/2] a case is done (0:01 left)", "[2/2] a case is done", ""]
+
+
+def test_guesses_count_until_others_are_known() -> None:
+    """One slow first step does not make the rest seem as slow, and many steps outweigh what was guessed."""
+    clock = Clock()
+    progress = Progress(Screen(False), ["claim"] * 100, clock, guesses={"claim": 1.0})
+    assert progress.time_left() == "1:40"
+    steps(progress, clock, ("claim", 6))
+    assert progress.time_left() == "3:02"  # 99 steps of (6 + 5 · 1) ÷ 6 s
+    steps(progress, clock, *[("claim", 6.0)] * 50)
+    assert progress.time_left() == "4:32"  # 49 steps of (51 · 6 + 5 · 1) ÷ 56 s

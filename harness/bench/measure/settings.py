@@ -51,10 +51,19 @@ class Settings:
 
     def estimate_seconds(self, cases: int, claims: int) -> float:
         """Estimate how long a session takes, before it starts."""
-        sampling = self.processes[0] * (self.warm_up_seconds + self.sample_seconds)
-        per_case = min(sampling, self.case_seconds) + _BESIDE_A_CASE
-        seconds = _START_SECONDS + claims * (_BRIEF_CLAIM if self.is_brief else _CLAIM) + cases * per_case
+        seconds = _START_SECONDS + claims * self.claim_seconds + cases * self.whole_case_seconds
         return min(seconds, self.total_seconds or seconds)
+
+    @property
+    def claim_seconds(self) -> float:
+        """About how long a claim takes."""
+        return _BRIEF_CLAIM if self.is_brief else _CLAIM
+
+    @property
+    def whole_case_seconds(self) -> float:
+        """About how long a case takes, with what comes before and after its sampling."""
+        sampling = self.processes[0] * (self.warm_up_seconds + self.sample_seconds)
+        return min(sampling, self.case_seconds) + _BESIDE_A_CASE
 
     def within(self, case_seconds: float) -> Settings:
         """Return the settings for a case that may take so long: less sampling where time is short."""
