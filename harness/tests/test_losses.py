@@ -19,7 +19,7 @@ class Fellow:
 
 
 def test_only_the_lost_are_repeated_one_by_one() -> None:
-    """Who failed by itself stays failed; of the lost, who is lost again is told, and nobody is asked thrice."""
+    """Who failed by itself stays failed; who is lost again is told, and nobody is asked thrice."""
     culprit, victim, wrong, sound = (Fellow(name) for name in ("culprit", "victim", "wrong", "sound"))
     rounds: list[list[str]] = []
 
