@@ -121,19 +121,23 @@ def _train(
 
 def digest(results: Tensors) -> str:
     """Return a digest of the bits of results, their names and their shapes."""
-    found = hashlib.blake2b(digest_size=16)
+    # Processors have instructions for it, which makes it faster than hashes that were made to be fast.
+    found = hashlib.sha256()
     for name, result in sorted(results.items()):
         found.update(f"{name} {result.dtype} {list(result.shape)}".encode())
-        content = result.detach().cpu().contiguous().view(-1).view(torch.uint8)
-        found.update(content.numpy().tobytes())
+        found.update(_bits_of(result).numpy().data)
     return found.hexdigest()
 
 
+def _bits_of(result: Tensor) -> Tensor:
+    return result.detach().cpu().contiguous().view(-1).view(torch.uint8)
+
+
 def _largest_difference(first: Tensors, second: Tensors) -> float:
-    """Return by how much two results differ at most; NaN and infinity count as themselves."""
-    if digest(first) == digest(second):
-        return 0.0
+    """Return by how much two results differ at most, 0 for equal bits; NaN is a difference without end."""
     if first.keys() != second.keys() or any(first[name].shape != second[name].shape for name in first):
         return math.inf
+    if all(torch.equal(_bits_of(first[name]), _bits_of(second[name])) for name in first):
+        return 0.0
     differences = [(first[name].double() - second[name].double()).abs().max() for name in first]
     return float(torch.stack(differences).max().nan_to_num(math.inf, posinf=math.inf))
