@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from harness.bench.measure.settings import Scaling, Settings
 
 
+# More tell nothing new, and each has an interpreter to be forked from.
+_MOST_PROCESSES = 30
+
 # Name, default, what stands for its value, help.
 _OPTIONS: Sequence[tuple[str, str | None, str, str]] = (
     (
@@ -58,6 +61,7 @@ _OPTIONS: Sequence[tuple[str, str | None, str, str]] = (
         "Stop when half the interval is at most this share of the median, such as 1%.",
     ),
     ("--bench-seconds", None, "SECONDS", "Sample a case for at most so long."),
+    ("--bench-processes", None, "N", "Measure each case in exactly so many processes."),
     (
         "--bench-timeout",
         "300",
@@ -118,6 +122,7 @@ def read_settings(option: Any, preset: Preset) -> Settings:
         ("scaling", option.bench_scaling, _scaling),
         ("precision", option.bench_precision, _precision),
         ("case_seconds", option.bench_seconds, _seconds),
+        ("processes", option.bench_processes, _processes),
     ):
         if value is not None:
             changes[name] = read(value)
@@ -175,6 +180,15 @@ def _timeout(text: str) -> float:
     if not seconds > 0:
         raise SameopError(f"--bench-timeout={text} is no time: give a number of seconds above zero.")
     return seconds
+
+
+def _processes(text: str) -> tuple[int, int]:
+    if not text.isdecimal() or not 1 <= int(text) <= _MOST_PROCESSES:
+        raise SameopError(
+            f"--bench-processes={text} is no count of processes: give a whole number from 1 to "
+            f"{_MOST_PROCESSES}."
+        )
+    return int(text), int(text)
 
 
 def _number(text: str) -> float:

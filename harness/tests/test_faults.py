@@ -16,7 +16,8 @@ from harness.paper.store import read_run
 from harness.tests.projects import PAGE, Project, implementation, make_project
 from harness.tests.test_workers import descendants, wait_until_gone
 
-CPU = ("--benchmark", "--bench-device=cpu")
+# One process a case: what is tested here is who survives, and interpreters take seconds to start.
+CPU = ("--benchmark", "--bench-device=cpu", "--bench-processes=1")
 FIRST_GROUP = {f"scale/core/{name}/tiny-one/float32/cpu/forward" for name in ("reference", "first")}
 SECOND_GROUP = {f"twice/core/{name}/tiny-one/float32/cpu/forward" for name in ("reference", "slow", "last")}
 

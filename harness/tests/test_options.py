@@ -63,6 +63,7 @@ def test_without_options_the_preset_decides(preset: Preset) -> None:
         ("--bench-precision=0.03", "precision", 0.03),
         ("--bench-seconds=2.5", "case_seconds", 2.5),
         ("--bench-timeout=8", "timeout_seconds", 8.0),
+        ("--bench-processes=5", "processes", (5, 5)),
         ("--bench-instructions", "instructions", True),
     ],
 )
@@ -89,6 +90,7 @@ THREADS = (
 )
 PRECISION = "--bench-precision={} is no share of a median: give one such as 1% or 0.01."
 SECONDS = "--bench-seconds={} is no time: give a number of seconds above zero."
+PROCESSES = "--bench-processes={} is no count of processes: give a whole number from 1 to 30."
 TIMEOUT = "--bench-timeout={} is no time: give a number of seconds above zero."
 
 
@@ -107,6 +109,7 @@ TIMEOUT = "--bench-timeout={} is no time: give a number of seconds above zero."
             ("--bench-seconds", text, SECONDS)
             for text in ("0", "-3", "", "soon", "nan", "inf", "-inf", "3s", "1e999")
         ),
+        *(("--bench-processes", text, PROCESSES) for text in ("0", "-1", "31", "", "2.0", "²", "many")),
         *(("--bench-timeout", text, TIMEOUT) for text in ("0", "-3", "", "never", "nan", "inf")),
         ("--bench-allocator", "jemalloc", "--bench-allocator={} is unknown: choose pinned or default."),
         ("--bench-allocator", "", "--bench-allocator={} is unknown: choose pinned or default."),

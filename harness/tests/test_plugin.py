@@ -93,7 +93,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 )
 def test_mistake_is_one_sentence_and_exit_4(project: Project, arguments: list[str], sentence: str) -> None:
     """A mistake is one sentence and the code with its meaning; there is no traceback and no run folder."""
-    done = project.pytest("--benchmark", *arguments)
+    done = project.pytest("--benchmark", "--bench-processes=1", *arguments)
     assert done.code == 4
     assert summary(done) == [sentence.format(root=project.root), USAGE]
     assert "Traceback" not in done.out + done.err
@@ -134,7 +134,7 @@ def test_collecting_measures_nothing(project: Project) -> None:
 
 def test_measuring_without_a_project_is_one_sentence(tmp_path: Path) -> None:
     """--benchmark where no case is configured says what to write."""
-    done = Project(tmp_path).pytest("--benchmark")
+    done = Project(tmp_path).pytest("--benchmark", "--bench-processes=1")
     assert done.code == 4
     assert summary(done) == [
         f"No [tool.sameop] was found at or above {tmp_path}, so there is no case to measure: "
@@ -149,7 +149,7 @@ def test_bad_settings_are_one_sentence(tmp_path: Path, measured: bool) -> None:
     """A mistake in the settings stops every pytest of the project, measuring or not."""
     path = tmp_path / "pyproject.toml"
     path.write_text("[tool.sameop]\ncases = 3\n", encoding="utf-8")
-    done = Project(tmp_path).pytest(*(["--benchmark"] if measured else []))
+    done = Project(tmp_path).pytest(*(["--benchmark", "--bench-processes=1"] if measured else []))
     assert done.code == 4
     assert summary(done) == [
         f'`cases` of [tool.sameop] in {path} is 3: give a list of folders, such as ["cases"].',
@@ -196,7 +196,7 @@ def test_collection_error_is_exit_1(tmp_path: Path) -> None:
     """A test file that does not import fails a measuring run with 1, never with 2, and measures nothing."""
     project = make_project(tmp_path)
     (tmp_path / "test_broken.py").write_text("1 / 0\n", encoding="utf-8")
-    done = project.pytest("--benchmark")
+    done = project.pytest("--benchmark", "--bench-processes=1")
     assert done.code == 1
     assert summary(done)[-1] == "exit 1: tests, agreement or a claim failed"
     assert project.runs == []
