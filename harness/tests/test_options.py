@@ -174,4 +174,4 @@ def test_every_option_says_what_it_does() -> None:
         assert "benchmark" in action.option_strings[-1] or action.option_strings[-1].startswith(
             ("--bench-", "--help")
         )
-    assert sum(name.startswith("--bench-") for name in group.parser._option_string_actions) == 14
+    assert sum(name.startswith("--bench-") for name in group.parser._option_string_actions) == 15
