@@ -15,7 +15,7 @@ import pytest
 
 from harness.tests.projects import Done, Project, implementation, make_project, records, run
 
-CPU = ("--benchmark", "--bench-device=cpu", "--bench-processes=2")
+CPU = ("--benchmark", "--bench-device=cpu", "--bench-processes=1")
 CASE = "scale/core/{}/tiny-one/float32/cpu/forward"
 
 # Two implementations take a time that no other number of a run has, so that it can be searched for.

@@ -131,7 +131,15 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @needs_clone
 def test_other_project_is_proved_measured_and_reported(installed: Installed, project: Path) -> None:
     """Their operators and claim are taken, ours are not, and our renderer writes the page."""
-    done = installed.run(project, "pytest", "-p", "no:cacheprovider", "--benchmark", "--bench-device=cpu")
+    done = installed.run(
+        project,
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        "--benchmark",
+        "--bench-device=cpu",
+        "--bench-processes=1",
+    )
     assert done.code == 0, done.out + done.err
     (folder,) = project.glob("reports/runs/*/")
     assert list(records(folder)) == ["reference", "mine"]
@@ -186,6 +194,7 @@ def test_bare_machine_measures_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text('[tool.sameop]\ncases = ["ops"]\n', encoding="utf-8")
     bare = without(tmp_path, "fvcore", "iopath", "rich", "typer", "click", "pynvml", "scipy")
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--benchmark", "--bench-device=cpu"]
+    command += ["--bench-processes=1"]
     done = run(tmp_path, [*command, "--bench-operator=sc*", "--bench-run=run"], bare)
     assert done.code == 0, done.out + done.err
     witnesses = records(tmp_path / "run")["reference"]["readings"]["macs"]["facts"]["witnesses"]
