@@ -8,6 +8,8 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cached_property
+from itertools import dropwhile, islice
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,8 @@ from harness.paper.errors import RunRefusedError, SameopError
 from harness.paper.record import ClaimRecord, Record
 from harness.paper.store import Header, Line, RunWriter, open_run
 
+# A few groups, whose references may be evaluated meanwhile; forward and training share one.
+_LOOKED_AHEAD = 8
 PAGE_NAME = "index.html"
 BENCHMARK_NAME = "benchmark.json"
 
@@ -63,21 +67,27 @@ class MeasuringRun:
         """Return the record of a case; what the run does not hold yet is measured, group by group."""
         if name not in self.writer.finished:
             self._get_ready()
-            first, *ahead = self._groups_from(name)
+            first, *ahead = islice(self._groups_from(name), _LOOKED_AHEAD)
             for record in self.session.measure(first, [group[0] for group in ahead]):
                 with self.account.phase("writing"):
                     self._append(record)
         return self.writer.finished[name]
 
-    def _groups_from(self, name: str) -> list[list[Case]]:
-        """Return what is still to be measured in groups of equal workloads, that of a case first."""
-        groups: dict[str, list[Case]] = {str(self.cases[name].id.group): []}
-        for other in (name, *(self.asked or self.cases)):
-            case = self.cases[other]
-            group = groups.setdefault(str(case.id.group), [])
-            if other not in self.writer.finished and case not in group:
-                group.append(case)
-        return [group for group in groups.values() if group]
+    def _groups_from(self, name: str) -> Iterator[list[Case]]:
+        """Give what is still to be measured in groups of equal workloads, from that of a case on."""
+        following = list(dropwhile(lambda group: name not in group, self._groups))
+        for group in following or [{name: self.cases[name]}]:
+            if unfinished := [case for other, case in group.items() if other not in self.writer.finished]:
+                yield unfinished
+
+    @cached_property
+    def _groups(self) -> list[dict[str, Case]]:
+        """The cases that were asked for, by what they have in common, each by its name."""
+        groups: dict[str, dict[str, Case]] = {}
+        for name in self.asked or self.cases:
+            case = self.cases[name]
+            groups.setdefault(str(case.id.group), {})[name] = case
+        return list(groups.values())
 
     def _get_ready(self) -> None:
         """Once: let nobody prove any more, wait for the zygotes, and measure the speed limit."""

@@ -165,11 +165,12 @@ class RunWriter:
         self.run = run
         self._records = records
         self._torn_at: int | None = None
+        self._finished = run.latest
 
     @property
     def finished(self) -> Mapping[str, Record]:
-        """The records that the folder already holds, by case id."""
-        return self.run.latest
+        """The records that the folder already holds, by case id; it is asked for with every case."""
+        return self._finished
 
     def append(self, line: Line) -> None:
         """Write one line and force it to disk, or raise :class:`RunRefusedError` and leave the file whole."""
@@ -192,6 +193,8 @@ class RunWriter:
             with contextlib.suppress(OSError):
                 self._cut()
         self.run.add(line)
+        if isinstance(line, Record):
+            self._finished[str(line.case)] = line
 
     def _cut(self) -> None:
         """Cut what is left of a line that did not reach the disk whole."""

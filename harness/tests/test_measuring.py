@@ -9,10 +9,16 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from harness.bench.case import Selection, plan_cases
+from harness.bench.catalog import load_catalogue
+from harness.bench.measure.session import Session
+from harness.doors.measuring import MeasuringRun
+from harness.paper.store import RunWriter
 from harness.tests.projects import Done, Project, implementation, make_project, records, run
 
 CPU = ("--benchmark", "--bench-device=cpu", "--bench-processes=1")
@@ -271,3 +277,17 @@ def test_options_of_pytest_benchmark_keep_their_meaning(tiny: Project) -> None:
     alone = tiny.pytest("--benchmark-only")
     assert alone.code in (0, 5)
     assert tiny.runs == []
+
+
+def test_groups_are_taken_in_their_order_from_a_case_on(tmp_path: Path) -> None:
+    """What is finished is left out, and what nobody asked for; named all the same it is alone."""
+    page = make_project(tmp_path, implementation("other", "return factor * x")).page
+    cases = plan_cases(load_catalogue([page.parent]), Selection(preset="standard", device="cpu")).cases
+    named = {str(case.id): case for case in cases}
+    reference, training, other, _ = named
+    writer = cast(RunWriter, SimpleNamespace(finished={reference: None}))
+    run = MeasuringRun(writer, cast(Session, None), named, frozenset(), asked=[reference, training, other])
+    ids = [[str(case.id) for case in group] for group in run._groups_from(reference)]
+    assert ids == [[other], [training]]
+    unasked = list(named)[3]
+    assert [[str(case.id) for case in group] for group in run._groups_from(unasked)] == [[unasked]]

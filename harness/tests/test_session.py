@@ -9,15 +9,16 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from harness.bench.case import Case, Selection, plan_cases
 from harness.bench.catalog import Catalogue, load_catalogue
+from harness.bench.measure.jobs import Job
 from harness.bench.measure.pace import Pace
 from harness.bench.measure.session import Session
 from harness.bench.measure.settings import Settings
@@ -395,3 +396,38 @@ def kill_zygote() -> int:
     busy = [process for process in zygotes if descendants(process)]
     os.kill((busy or zygotes)[0], signal.SIGKILL)
     return (busy or zygotes)[0]
+
+
+class Counting:
+    """Workers that only write down what they are asked to do."""
+
+    at_once = 2
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.asked = folder, list[Job]()
+
+    def expectation(self, group: str) -> Path:
+        """Return the file of a group."""
+        return self.folder / group
+
+    def run_all(self, jobs: Sequence[Job]) -> list[dict[str, object]]:
+        """Do nothing, in a way that ends the group."""
+        self.asked += jobs
+        for job in jobs:
+            Path(job.expected).touch()
+        return [{"status": Status.FAILED, "reason": "Nothing was done.", "seconds": 0.0} for _ in jobs]
+
+
+def test_directions_share_one_evaluation_of_the_reference(tmp_path: Path) -> None:
+    """What training needs is computed with what forward needs: once, and kept until both are measured."""
+    project = make_project(tmp_path)
+    catalogue = load_catalogue([project.page.parent])
+    forward, training = plan_cases(catalogue, Selection(preset="standard", device="cpu")).cases
+    workers = Counting(tmp_path)
+    session = Session(cast(Workers, workers), Settings.of("quick"), Pace(None, 1.0, 2))
+    session.measure([forward], [training, training])
+    (job,) = workers.asked
+    assert Path(job.expected).exists()
+    session.measure([training])
+    assert workers.asked == [job]
+    assert not Path(job.expected).exists()
