@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
-from harness.paper.record import SCHEMA, _readable, _writable
+from harness.paper.record import SCHEMA, readable, writable
 
 PHASES = (
     "start-up",
@@ -55,12 +55,12 @@ class SessionAccount:
     def as_json(self) -> dict[str, Any]:
         """Return the account as one line of a run's ``records.jsonl``."""
         shares = {"unaccounted": self.unaccounted, "overhead_share": self.overhead_share}
-        return _writable({"kind": "session", "schema": SCHEMA, **asdict(self), **shares})
+        return writable({"kind": "session", "schema": SCHEMA, **asdict(self), **shares})
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> Self:
         """Read back what :meth:`as_json` wrote, or raise :class:`SameopError`."""
-        with _readable(line):
+        with readable(line):
             return cls(
                 phases={phase: float(seconds) for phase, seconds in line["phases"].items()},
                 seconds=float(line["seconds"]),

@@ -107,7 +107,7 @@ class Record:
 
     def as_json(self) -> dict[str, Any]:
         """Return the record as one line of a run's ``records.jsonl``."""
-        return _writable({"kind": "case", "schema": SCHEMA, "id": str(self.case), **asdict(self)})
+        return writable({"kind": "case", "schema": SCHEMA, "id": str(self.case), **asdict(self)})
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> Self:
@@ -115,7 +115,7 @@ class Record:
 
         Raises :class:`SameopError` for a newer schema or a line that is no record.
         """
-        with _readable(line):
+        with readable(line):
             return cls(
                 case=_build(CaseId, line["case"]),
                 status=Status(line["status"]),
@@ -157,12 +157,12 @@ class ClaimRecord:
 
     def as_json(self) -> dict[str, Any]:
         """Return the claim as one line of a run's ``records.jsonl``."""
-        return _writable({"kind": "claim", "schema": SCHEMA, "name": self.name, "result": dict(self.result)})
+        return writable({"kind": "claim", "schema": SCHEMA, "name": self.name, "result": dict(self.result)})
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> Self:
         """Read back what :meth:`as_json` wrote, or raise :class:`SameopError`."""
-        with _readable(line):
+        with readable(line):
             result = {**line["result"]}
             for key in _CLAIM_KEYS:
                 if key not in result:
@@ -175,7 +175,7 @@ _OTHER = {"holds": "refuted", "refuted": "holds"}
 _CLAIM_KEYS = ("expected", "verdict", "level", "evidence", "mutants")
 
 
-def _writable(content: Mapping[str, Any]) -> dict[str, Any]:
+def writable(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return content with every float that JSON lacks written as a word: ``"inf"``, ``"nan"``."""
     return {name: _finite(value) for name, value in content.items()}
 
@@ -184,12 +184,12 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, Mapping):
-        return _writable(value)
+        return writable(value)
     return [_finite(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 @contextlib.contextmanager
-def _readable(line: Mapping[str, Any]) -> Iterator[None]:
+def readable(line: Mapping[str, Any]) -> Iterator[None]:
     """Refuse a line of a newer schema, and one that is not what it is read as."""
     try:
         schema = line.get("schema", 0)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self, TypeVar
 
-from harness.paper.record import SCHEMA, _readable, _writable
+from harness.paper.record import SCHEMA, readable, writable
 from harness.paper.units import format_bytes, format_seconds
 
 # Winograd's F(6×6, 3×3) makes 36 outputs of a 3×3 kernel with 64 products in place of 324
@@ -84,12 +84,12 @@ class SpeedLimit:
 
     def as_json(self) -> dict[str, Any]:
         """Return the limit as one line of a run's ``records.jsonl``."""
-        return _writable({"kind": "limits", "schema": SCHEMA, **asdict(self)})
+        return writable({"kind": "limits", "schema": SCHEMA, **asdict(self)})
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> Self:
         """Read back what :meth:`as_json` wrote, or raise :class:`SameopError`."""
-        with _readable(line):
+        with readable(line):
             return cls(
                 device=line["device"],
                 copy=_points(CopyPoint, line["copy"]),

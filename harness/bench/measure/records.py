@@ -15,7 +15,7 @@ from harness.bench.measure.latency import latency_reading
 from harness.bench.measure.meters import METERS
 from harness.bench.measure.modes import HOT, READINGS, Mode
 from harness.bench.measure.settings import Settings
-from harness.paper.record import Agreement, Reading, Record, Status
+from harness.paper.record import Agreement, Reading, Record, Status, writable
 from harness.paper.roofline import WINOGRAD, Roofline, SpeedLimit, faster_than_possible, roofline
 from harness.paper.units import Unit
 
@@ -72,16 +72,16 @@ def _objection(after: Mapping[str, Answer]) -> Answer | None:
 def _certificate(answer: Answer) -> Mapping[str, Any]:
     """Return how an implementation was certified; a box that broke when it was opened is black."""
     if answer["status"] == Status.MEASURED:
-        return dict(_writable(answer["certificate"]))
+        return writable(answer["certificate"])
     return {"box": "black", "agrees": True, "reason": f"following it failed: {answer['reason']}"}
 
 
 def _agreement(member: Member, failure: Answer | None, after: Mapping[str, Answer]) -> Agreement | None:
     """Return both judgements of the first process, or the one that found a difference."""
     if failure is not None:
-        found = _writable(failure.get("agreement"))
-        return Agreement(**found) if found else None
-    before, later = (_writable(answer["agreement"]) for answer in (member.begun, member.ended))
+        found = failure.get("agreement")
+        return Agreement(**writable(found)) if found else None
+    before, later = (writable(answer["agreement"]) for answer in (member.begun, member.ended))
     evidence = {"before": before["evidence"], "after": later["evidence"]}
     if "certified" in after:
         evidence["certificate"] = _certificate(after["certified"])
@@ -220,7 +220,7 @@ def _reading(content: Mapping[str, Any]) -> Reading:
     unit, value = Unit(content["unit"]), content["value"]
     if value is not None and not math.isfinite(value):
         return Reading.missing(unit, f"the meter returned {value}")
-    return Reading(**{**_writable(content), "unit": unit, "samples": tuple(content["samples"])})
+    return Reading(**{**writable(content), "unit": unit, "samples": tuple(content["samples"])})
 
 
 def _counted(answer: Answer, ones_probe: Mapping[str, Any]) -> Reading:
@@ -230,12 +230,3 @@ def _counted(answer: Answer, ones_probe: Mapping[str, Any]) -> Reading:
     reading = _reading(answer["readings"]["macs"])
     witnesses = {"ones_probe": ones_probe, **reading.facts["witnesses"]}
     return replace(reading, facts={**reading.facts, "witnesses": witnesses})
-
-
-def _writable(value: Any) -> Any:
-    """Spell out what JSON has no number for, such as the error of an output that is not a number."""
-    if isinstance(value, dict):
-        return {key: _writable(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_writable(entry) for entry in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
