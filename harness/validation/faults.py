@@ -22,12 +22,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from harness.doors.messages import exit_line
 from harness.paper.errors import Exit, SameopError
 from harness.paper.record import Record, Status
 from harness.paper.store import RECORDS_NAME, Run, read_run
+from harness.validation.command import Parser, run_command, say, write
 
 # How long a worker may be silent here; a sound one of this project answers within a second.
 TIMEOUT_SECONDS = 10
@@ -481,26 +481,11 @@ def validate() -> Iterator[Row]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code, printed with its meaning."""
-    try:
-        code = _run(_parser().parse_args(arguments))
-    except SameopError as error:
-        _say(f"sameop: {error}")
-        code = error.exit
-    except KeyboardInterrupt:
-        code = Exit.INTERRUPTED
-    _say(exit_line(code))
-    return int(code)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise SameopError(
-            f"{message[:1].upper()}{message[1:]}: see `python -m harness.validation.faults --help`."
-        )
+    return run_command(lambda: _run(_parser().parse_args(arguments)))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m harness.validation.faults", description=__doc__)
+    parser = Parser(prog="python -m harness.validation.faults", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON document on standard output")
     return parser
 
@@ -511,16 +496,16 @@ _ROW = "{:<36} {:<17} {:<8} {:<6} {:<6} {}"
 def _run(options: argparse.Namespace) -> Exit:
     rows = []
     if not options.json:
-        _write(_ROW.format("fault", "status", "others", "lost", "left", "verdict and sentence"))
+        write(_ROW.format("fault", "status", "others", "lost", "left", "verdict and sentence"))
     for row in validate():
         rows.append(row)
         if not options.json:
-            _write(told(row))
+            write(told(row))
     if options.json:
         document = {"kept_within": KEPT_WITHIN, "rows": [row.as_json() for row in rows]}
-        _write(json.dumps(document))
+        write(json.dumps(document))
     held = sum(not row.objections for row in rows)
-    _say(f"{held} of {len(rows)} faults cost what they may cost and nothing else.")
+    say(f"{held} of {len(rows)} faults cost what they may cost and nothing else.")
     return Exit.PASS if held == len(rows) else Exit.FAILED
 
 
@@ -529,15 +514,6 @@ def told(row: Row) -> str:
     others = "none" if row.slowest is None else f"×{row.slowest:.2f}"
     words = f"{row.verdict}: {row.reason}" if row.reason else row.verdict
     return _ROW.format(row.fault, row.status, others, "yes" if row.lost else "no", row.left, words)
-
-
-def _write(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
 
 
 if __name__ == "__main__":

@@ -24,13 +24,13 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from harness.doors.messages import exit_line
 from harness.doors.project import find_project
 from harness.paper.errors import Exit, NothingToMeasureError, SameopError
 from harness.paper.record import CaseId
 from harness.paper.units import format_bytes
+from harness.validation.command import Parser, run_command, say, write
 
 if TYPE_CHECKING:
     from harness.bench.catalog import Catalogue
@@ -97,26 +97,11 @@ class Compared:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code, printed with its meaning."""
-    try:
-        code = _run(_parser().parse_args(arguments))
-    except SameopError as error:
-        _say(f"sameop: {error}")
-        code = error.exit
-    except KeyboardInterrupt:
-        code = Exit.INTERRUPTED
-    _say(exit_line(code))
-    return int(code)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise SameopError(
-            f"{message[:1].upper()}{message[1:]}: see `python -m harness.validation.memory --help`."
-        )
+    return run_command(lambda: _run(_parser().parse_args(arguments)))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m harness.validation.memory", description=__doc__)
+    parser = Parser(prog="python -m harness.validation.memory", description=__doc__)
     parser.add_argument("operator", nargs="?", default="*", help="a glob of operators' names")
     parser.add_argument("--json", action="store_true", help="print one JSON document on standard output")
     return parser
@@ -131,17 +116,17 @@ def _run(options: argparse.Namespace) -> Exit:
             f"{format_bytes(SMALLEST)} and {format_bytes(LARGEST)}: name another."
         )
     if not options.json:
-        _write(_ROW.format("case", "reading", "mark", "difference", "verdict"))
+        write(_ROW.format("case", "reading", "mark", "difference", "verdict"))
     rows = []
     for row in compare(cases, project.folders):
         rows.append(row)
         if not options.json:
-            _write(told(row))
+            write(told(row))
     counts = Counter(row.verdict for row in rows)
     if options.json:
         document = {"share": SHARE, "bytes": BYTES, "rows": [row.as_json() for row in rows]}
-        _write(json.dumps({**document, "verdicts": counts}))
-    _say(summary(counts))
+        write(json.dumps({**document, "verdicts": counts}))
+    say(summary(counts))
     return Exit.PASS if counts["agrees"] and not counts["is out"] + counts["none"] else Exit.FAILED
 
 
@@ -340,15 +325,6 @@ def _counter(library: ctypes.CDLL, name: str) -> Callable[[], int]:
     function = library[f"highwater_{name}"]
     function.restype = ctypes.c_longlong
     return cast("Callable[[], int]", function)
-
-
-def _write(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
 
 
 if __name__ == "__main__":

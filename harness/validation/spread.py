@@ -17,10 +17,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from harness.doors.messages import exit_line
 from harness.doors.project import Project, find_project
 from harness.paper.errors import Exit, NothingToMeasureError, SameopError
 from harness.paper.record import CaseId
+from harness.validation.command import run_command, say
 from harness.validation.peers.candidates import matching, offered, spread_out
 from harness.validation.peers.comparison import LOADS, Deadline, Plan, TakeTurn, compare
 from harness.validation.peers.load import busy_processors
@@ -40,16 +40,10 @@ _LIBRARIES = ("torch", "pytest", "pytest-benchmark", "asv", "asv_runner", "googl
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code, printed with its meaning."""
-    try:
-        code = _run(_parser().parse_args(arguments))
-    except SameopError as error:
-        _say(f"sameop: {error}")
-        code = error.exit
-    except KeyboardInterrupt:
-        _say("sameop: interrupted; the same command goes on where this one stopped.")
-        code = Exit.INTERRUPTED
-    _say(exit_line(code))
-    return int(code)
+    return run_command(
+        lambda: _run(_parser().parse_args(arguments)),
+        "interrupted; the same command goes on where this one stopped.",
+    )
 
 
 def _run(options: argparse.Namespace) -> Exit:
@@ -62,9 +56,9 @@ def _run(options: argparse.Namespace) -> Exit:
     notebook.open(_experiment(plan, project, catalogue))
     deadline = Deadline(60 * options.minutes or math.inf)
     with tempfile.TemporaryDirectory(prefix="sameop-expected-") as shelf:
-        left = compare(plan, notebook, _taker(project, Path(shelf)), busy_processors, _say, deadline)
+        left = compare(plan, notebook, _taker(project, Path(shelf)), busy_processors, say, deadline)
     if left:
-        _say(f"The {options.minutes:g} minutes are over with {left} turns left: the same command goes on.")
+        say(f"The {options.minutes:g} minutes are over with {left} turns left: the same command goes on.")
     return _report(plan, notebook, as_json=options.json)
 
 
@@ -94,7 +88,7 @@ def _cases(
     if notebook.experiment:
         return matching(notebook.experiment.cases, patterns)
     candidates = offered(catalogue, patterns)
-    _say(f"A first look at {len(candidates)} cases.")
+    say(f"A first look at {len(candidates)} cases.")
     looked = take_turn(Turn(Probe.name, tuple(candidates), 0.0, options.allocator), project.folders)
     seconds = {case: outcome.estimate.value for case, outcome in looked.items() if outcome.estimate}
     chosen = spread_out(seconds, options.cases)
@@ -102,7 +96,7 @@ def _cases(
         raise NothingToMeasureError(
             "No case takes from 50 µs to 20 ms: name other operators with --operators."
         )
-    _say(f"Compared are {', '.join(map(str, chosen))}.")
+    say(f"Compared are {', '.join(map(str, chosen))}.")
     return chosen
 
 
@@ -177,11 +171,6 @@ def _positive(text: str) -> float:
 
 def _minutes(text: str) -> float:
     return float(text) and _positive(text)
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()
 
 
 if __name__ == "__main__":
