@@ -145,7 +145,7 @@ def watch(uuid: str, now: Callable[[], float] = time.monotonic) -> Watch:
     try:
         pynvml.nvmlInit()
         return Watch(pynvml, _handle(pynvml, uuid), None, now)
-    except Exception as error:
+    except Exception as error:  # no driver, another driver, a device that NVML does not list
         return Watch(None, None, _words(pynvml, error), now)
 
 

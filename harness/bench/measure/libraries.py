@@ -69,7 +69,7 @@ def listening() -> Iterator[Told]:
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(_captured_output(told))
-        except Exception as error:
+        except Exception as error:  # what cannot be listened to costs its own evidence alone
             told.reasons.update(dict.fromkeys(_SWITCHES, f"standard output cannot be read: {error}"))
         else:
             told.reasons.update(_switch_on(stack))

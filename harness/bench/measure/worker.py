@@ -25,7 +25,7 @@ from harness.bench.measure.meters import METERS
 from harness.bench.measure.modes import HOT, clocks_for
 from harness.bench.measure.procedure import Meter, Procedure, first_line
 from harness.bench.measure.speedlimit import measure_speed_limit
-from harness.bench.measure.subject import Subject, TimedCall
+from harness.bench.measure.subject import Subject
 from harness.bench.measure.surroundings import Surroundings
 from harness.bench.measure.vouching import Vouched, Voucher
 from harness.bench.proof.box import certify_smallest
@@ -103,18 +103,11 @@ class Desk:
         bits: str = "",
         level: str = "",
     ) -> Answer:
-        timed: list[TimedCall] = []
-        voucher: list[Voucher] = []
-
-        def make_ready() -> Call:
-            timed.append(subject.timed_call())
-            voucher.append(Voucher(subject, timed[0], partial(_judge, job, subject), bits, level))
-            return timed[0].run
-
+        timed = subject.timed_call()
+        voucher = Voucher(subject, timed, partial(_judge, job, subject), bits, level)
         finish = torch.cuda.synchronize if subject.device == "cuda" else _nothing
-        self._procedure = Procedure(
-            make_ready, lambda: voucher[0].vouch(), clocks_for(subject.device), finish
-        )
+        clocks = clocks_for(subject.device)
+        self._procedure = Procedure(lambda: timed.run, voucher.vouch, clocks, finish)
         begun = self._procedure.begin(warm_up_seconds, calls, modes)
         return {
             **_vouched(begun.vouched),
