@@ -1,0 +1,1 @@
+"""The gate's decisions: policy, rule, verdicts. Needs no torch."""
