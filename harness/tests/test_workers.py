@@ -16,7 +16,7 @@ from harness.bench.measure.channel import Channel
 from harness.bench.measure.jobs import Job
 from harness.bench.measure.lastwords import LastWords
 from harness.bench.measure.processors import usable_processors
-from harness.bench.measure.workers import ALLOCATORS, LOST, Worker, Workers, _environment
+from harness.bench.measure.workers import ALLOCATORS, LOST, Worker, Workers, worker_environment
 from harness.paper.errors import SameopError
 from harness.paper.record import CaseId, Status
 from harness.tests.projects import environment, implementation, make_project
@@ -300,7 +300,7 @@ def test_variables_of_the_allocator_are_ours_alone(tmp_path: Path, monkeypatch: 
     """What the user's shell says about malloc does not reach a worker, pinned or not."""
     monkeypatch.setenv("MALLOC_ARENA_MAX", "1")
     monkeypatch.setenv("KEPT", "yes")
-    pinned, default = (_environment(3, allocator, tmp_path) for allocator in ALLOCATORS)
+    pinned, default = (worker_environment(3, allocator, tmp_path) for allocator in ALLOCATORS)
     for found in (pinned, default):
         assert "MALLOC_ARENA_MAX" not in found
         assert (found["KEPT"], found["OMP_NUM_THREADS"], found["MKL_NUM_THREADS"]) == ("yes", "3", "3")

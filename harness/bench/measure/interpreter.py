@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,11 +22,60 @@ _START_SECONDS = 120.0
 _ANSWER_SECONDS = 30.0
 
 
-class Interpreter:
+class Zygote(ABC):
+    """A process that forks workers for whoever asks on its channel.
+
+    threads_at_start: how many it had when it was ready; a fork of more than one hangs as soon as it needs
+    the others.
+    """
+
+    channel: Channel
+    threads_at_start: int
+
+    @property
+    @abstractmethod
+    def is_alive(self) -> bool:
+        """Whether the process runs."""
+
+    @abstractmethod
+    def kill(self) -> None:
+        """End the process and whatever it forked."""
+
+    @abstractmethod
+    def end(self, kill: bool, timeout: float) -> int:
+        """End the process, or wait until it ended by itself; return its exit code."""
+
+    def fork(self, channel: socket.socket) -> Forked:
+        """Let a zygote fork a worker that answers on a channel."""
+        self.channel.send({"fork": True}, hand_over=channel)
+        answer = self.channel.receive(_ANSWER_SECONDS)
+        return Forked(self, int(answer["started"]) if answer else 0)
+
+    def reap(self, worker: int, timeout: float) -> int | None:
+        """Return the exit code of a worker, None where it does not end in time."""
+        self.channel.send({"reap": worker, "answer": True})
+        return self.await_reaped(timeout)
+
+    def reap_later(self, worker: int) -> None:
+        """Let a zygote wait for a worker that was killed; the kernel takes its time to free the memory."""
+        self.channel.send({"reap": worker, "answer": False})
+
+    def await_reaped(self, timeout: float) -> int | None:
+        """Return the exit code of the worker that is being reaped."""
+        answer = self.channel.receive(timeout)
+        return int(answer["ended"]) if answer else None
+
+
+class Interpreter(Zygote):
     """One child process with a channel to it."""
 
     def __init__(
-        self, mode: str, folders: Sequence[str], environment: Mapping[str, str], words: LastWords
+        self,
+        mode: str,
+        folders: Sequence[str],
+        environment: Mapping[str, str],
+        words: LastWords,
+        python: str = sys.executable,
     ) -> None:
         self.channel, other = Channel.pair()
         self._words = words
@@ -33,7 +83,7 @@ class Interpreter:
         self.threads_at_start = 0
         # -P: the folder that the user happens to stand in adds no modules that the parent does not see.
         module = "harness.bench.measure.zygote"
-        command = [sys.executable, "-P", "-m", module, mode, str(other.fileno()), *folders]
+        command = [python, "-P", "-m", module, mode, str(other.fileno()), *folders]
         with other, words.path.open("ab") as log:
             # A session of its own: Ctrl-C reaches the parent alone, which then ends its children.
             self._process = subprocess.Popen(
@@ -67,26 +117,6 @@ class Interpreter:
         """Whether the process runs."""
         return self._process.poll() is None
 
-    def fork(self, channel: socket.socket) -> Forked:
-        """Let a zygote fork a worker that answers on a channel."""
-        self.channel.send({"fork": True}, hand_over=channel)
-        answer = self.channel.receive(_ANSWER_SECONDS)
-        return Forked(self, int(answer["started"]) if answer else 0)
-
-    def reap(self, worker: int, timeout: float) -> int | None:
-        """Return the exit code of a worker, None where it does not end in time."""
-        self.channel.send({"reap": worker, "answer": True})
-        return self.await_reaped(timeout)
-
-    def reap_later(self, worker: int) -> None:
-        """Let a zygote wait for a worker that was killed; the kernel takes its time to free the memory."""
-        self.channel.send({"reap": worker, "answer": False})
-
-    def await_reaped(self, timeout: float) -> int | None:
-        """Return the exit code of the worker that is being reaped."""
-        answer = self.channel.receive(timeout)
-        return int(answer["ended"]) if answer else None
-
     def end(self, kill: bool, timeout: float) -> int:
         """End the process, or wait until it ended by itself; return its exit code."""
         if kill:
@@ -113,7 +143,7 @@ class Interpreter:
 class Forked:
     """A worker that a zygote forked; process 0 is one that could not be forked."""
 
-    zygote: Interpreter
+    zygote: Zygote
     process: int
 
     @property

@@ -103,6 +103,22 @@ class Procedure:
         assert self._call is not None
         return take_turn(self._call, self._clock(mode), 1 if mode == COLD else calls, rewarm=rewarm)
 
+    def block(self, calls: int, *, rewarm: bool) -> Block:
+        """Time one block on hot caches.
+
+        rewarm: whether to make an untimed call first.
+        """
+        assert self._call is not None
+        if rewarm:
+            self._call()
+        return self._clock(HOT).time(self._call, calls)
+
+    @property
+    def call(self) -> Call:
+        """What is timed."""
+        assert self._call is not None
+        return self._call
+
     def end(
         self,
         meters: Mapping[str, Meter],

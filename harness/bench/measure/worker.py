@@ -38,9 +38,9 @@ Answer = dict[str, Any]
 _JUDGED = (Status.MEASURED, Status.DISAGREED, Status.NONDETERMINISTIC)
 
 
-def serve(channel: Channel, catalogue: Catalogue) -> None:
+def serve(channel: Channel, desk: Desk) -> None:
     """Answer requests until the channel closes."""
-    desk, process = Desk(catalogue), os.getpid()
+    process = os.getpid()
     while (request := channel.receive()) is not None:
         answer = desk.answer(request)
         if os.getpid() != process:

@@ -61,7 +61,7 @@ class Workers:
         self.scratch = self._scratch.path
         self.folders = [Path(folder) for folder in folders]
         self.allocator = allocator
-        environment = _environment(threads, allocator, self.scratch)
+        environment = worker_environment(threads, allocator, self.scratch)
         shared = [str(folder) for folder in self.folders], environment, timeout_seconds
         self._lanes = [
             _Lane(*shared, LastWords(self.scratch / f"workers-{number}.log", shared[0]))
@@ -239,7 +239,8 @@ class Worker:
         return int(self._process.end(kill, _FAREWELL_SECONDS))
 
 
-def _environment(threads: int, allocator: Allocator, scratch: Path) -> dict[str, str]:
+def worker_environment(threads: int, allocator: Allocator, scratch: Path) -> dict[str, str]:
+    """Return the environment of worker processes: threads of libraries, allocator, caches of compilers."""
     pinned = PINNED_ALLOCATOR if allocator == "pinned" and sys.platform == "linux" else {}
     cleared = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
     return {

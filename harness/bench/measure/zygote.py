@@ -25,23 +25,32 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 def main(arguments: list[str]) -> int:
-    """Serve: ``zygote.py fork|once DESCRIPTOR FOLDER …``."""
+    """Serve: ``zygote.py fork|once|trunk DESCRIPTOR FOLDER …``."""
     mode, descriptor, *folders = arguments
     end_with_parent()
     _close_the_pipes()
     channel = Channel.of_descriptor(int(descriptor))
     # A crash then names the line of the page, on standard error.
     faulthandler.enable()
+    if mode == "trunk":
+        from harness.bench.twins.branch import grow
+
+        _import_ahead()
+        channel.send({"ready": os.getpid(), "threads": thread_count()})
+        serve_forks(channel, grow)
+        return 0
+    return _serve_pages(channel, mode, folders)
+
+
+def _serve_pages(channel: Channel, mode: str, folders: list[str]) -> int:
+    """Read the pages, and fork workers or be the one worker."""
     from harness.bench.catalog import load_catalogue
-    from harness.bench.measure.libraries import calibrate
-    from harness.bench.measure.macs import load_witness
-    from harness.bench.measure.worker import serve
+    from harness.bench.measure.worker import Desk, serve
     from harness.paper.errors import SameopError
 
     def work(channel: Channel) -> None:
-        volunteer_for_the_oom_killer()
-        os.register_at_fork(after_in_child=partial(_stand_apart, channel))
-        serve(channel, catalogue)
+        become_worker(channel)
+        serve(channel, Desk(catalogue))
 
     try:
         catalogue = load_catalogue(Path(folder) for folder in folders)
@@ -49,22 +58,39 @@ def main(arguments: list[str]) -> int:
         channel.send({"failed": str(error)})
         return 1
     if mode == "once":
-        channel.send({"ready": os.getpid(), "threads": _thread_count()})
+        channel.send({"ready": os.getpid(), "threads": thread_count()})
         work(channel)
         return 0
-    # The first dispatch mode of a process imports this, in more than a second: once here, not per fork.
+    _import_ahead()
+    channel.send({"ready": os.getpid(), "threads": thread_count()})
+    serve_forks(channel, work)
+    return 0
+
+
+def _import_ahead() -> None:
+    """Do once what every fork would have to do by itself."""
+    # The first dispatch mode of a process imports this, in more than a second.
     import torch._dynamo  # noqa: F401
+
+    from harness.bench.measure.libraries import calibrate
+    from harness.bench.measure.macs import load_witness
 
     # Likewise MKL, which waits for a full second before it first says what it runs, and fvcore.
     calibrate()
     load_witness()
-    # A child that collects would look at all of this again, and copy every page of it.
+
+
+def serve_forks(channel: Channel, work: Callable[[Channel], None]) -> None:
+    """Fork a process for everyone who asks, until the channel closes.
+
+    work: what a forked process does with the channel that it was handed.
+    """
+    # A child that collects would look at all that is there again, and copy every page of it.
     gc.collect()
     gc.freeze()
     _adopt_orphans()
     # What the pages start when they are imported is theirs to keep.
     kept = _children()
-    channel.send({"ready": os.getpid(), "threads": _thread_count()})
     while (request := channel.receive()) is not None:
         if "reap" in request:
             ended = _reap(request["reap"])
@@ -75,7 +101,12 @@ def main(arguments: list[str]) -> int:
         else:
             kept.add(child := _fork(channel, work))
             channel.send({"started": child})
-    return 0
+
+
+def become_worker(channel: Channel) -> None:
+    """Let the process that was forked for a worker end first where memory is short, and alone."""
+    volunteer_for_the_oom_killer()
+    os.register_at_fork(after_in_child=partial(_stand_apart, channel))
 
 
 def _fork(channel: Channel, work: Callable[[Channel], None]) -> int:
@@ -157,7 +188,7 @@ def _close_the_pipes() -> None:
     os.dup2(2, 1)
 
 
-def _thread_count() -> int:
+def thread_count() -> int:
     """Count the threads of this process; zero where the platform does not tell."""
     tasks = Path("/proc/self/task")
     return len(list(tasks.iterdir())) if tasks.exists() else 0
