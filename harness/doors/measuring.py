@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from itertools import dropwhile, islice
+from itertools import dropwhile
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from harness.bench.case import Case, Plan, Selection
 from harness.bench.catalog import Catalogue, describe
@@ -30,10 +30,18 @@ from harness.paper.errors import RunRefusedError, SameopError
 from harness.paper.record import ClaimRecord, Record
 from harness.paper.store import Header, Line, RunWriter, open_run
 
-# A few groups, whose references may be evaluated meanwhile; forward and training share one.
-_LOOKED_AHEAD = 8
 PAGE_NAME = "index.html"
 BENCHMARK_NAME = "benchmark.json"
+
+
+class Watcher(Protocol):
+    """Who shows what happens between two reports."""
+
+    def advance(self, case: Case, replicates: int, seconds: float) -> None:
+        """Hear that the group of a case has so many replicates, and the last step for it took so long."""
+
+    def finish(self, cases: int, seconds: float) -> None:
+        """Hear that so many cases are done, which took so long in all."""
 
 
 @dataclass
@@ -42,6 +50,7 @@ class MeasuringRun:
 
     cases: what it set out to measure, by id. known: the cases and claims that earlier sessions finished.
     asked: the cases that this session shall measure. proofs: proves claims; closed before anything is timed.
+    watcher: is told how cases get on before their own turn to be reported.
     """
 
     writer: RunWriter
@@ -50,6 +59,7 @@ class MeasuringRun:
     known: frozenset[str]
     asked: Sequence[str] = ()
     proofs: Proofs | None = None
+    watcher: Watcher | None = None
     is_full: bool = False
     _is_ready: bool = False
 
@@ -64,14 +74,24 @@ class MeasuringRun:
         return self.session.account
 
     def measure(self, name: str) -> Record:
-        """Return the record of a case; what the run does not hold yet is measured, group by group."""
+        """Return the record of a case; what the run does not hold yet is measured, a stretch at a time."""
         if name not in self.writer.finished:
             self._get_ready()
-            first, *ahead = islice(self._groups_from(name), _LOOKED_AHEAD)
-            for record in self.session.measure(first, [group[0] for group in ahead]):
-                with self.account.phase("writing"):
-                    self._append(record)
+            self.session.measure(list(self._groups_from(name)), self)
         return self.writer.finished[name]
+
+    def advance(self, case: Case, replicates: int, seconds: float) -> None:
+        """Hear of every step of a stretch, and pass it on."""
+        if self.watcher:
+            self.watcher.advance(case, replicates, seconds)
+
+    def keep(self, records: Sequence[Record], seconds: float) -> None:
+        """Write the records of a group as soon as it is done."""
+        with self.account.phase("writing"):
+            for record in records:
+                self._append(record)
+        if self.watcher:
+            self.watcher.finish(len(records), seconds)
 
     def _groups_from(self, name: str) -> Iterator[list[Case]]:
         """Give what is still to be measured in groups of equal workloads, from that of a case on."""
@@ -173,7 +193,8 @@ def open_measuring_run(
         known = frozenset([*writer.finished, *(claim.name for claim in writer.run.claims)])
         cases = {str(case.id): case for case in plan.cases}
         account = Account(already=seconds_since_start())
-        pace = Pace(settings.total_seconds, settings.case_seconds, len(set(cases) - known))
+        left, whole = len(set(cases) - known), settings.whole_case_seconds
+        pace = Pace(settings.total_seconds, settings.case_seconds, left, whole=whole)
         yield MeasuringRun(writer, Session(workers, settings, pace, account), cases, known)
 
 

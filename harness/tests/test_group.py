@@ -129,17 +129,20 @@ def measure(
     stage = Stage(scripts)
     members = {name: member(name) for name in scripts}
     lap = Lap(
+        members=list(members.values()),
         workers=stage,  # type: ignore[arg-type]  # as much of them as a lap uses
         settings=settings,
         threads=2,
         modes=modes,
         job=lambda case: Job("begin", case.id, "file"),
-        cpus=lambda: (1, 3),
+        cpus=lambda count: (1, 3)[:count],
         account=stage.account,
+        meters=True,
         now=lambda: stage.clock,
         **more,
     )
-    lap.run(list(members.values()), meters=True)
+    while lap.active:
+        lap.replicate()
     return stage, members
 
 

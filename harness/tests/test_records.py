@@ -131,7 +131,8 @@ def test_both_judgements_and_the_certificate_are_evidence() -> None:
 
 LATENCY_FACTS = {
     *("clock", "cache", "threads", "launch", "calls_per_sample", "blocks", "low_quartile", "high_quartile"),
-    *("interval", "stopped", "wall_seconds_per_call", "cpu_seconds_per_call", "faults_per_call"),
+    *("interval", "stopped", "first_to_last_process_seconds"),
+    *("wall_seconds_per_call", "cpu_seconds_per_call", "faults_per_call"),
     *("waits_per_call", "preempted_share", "warm_up_stable", "modes", "processes", "deterministic"),
 }
 

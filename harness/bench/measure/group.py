@@ -33,7 +33,8 @@ class Member:
 
     begun and ended: the answers of its first process. failure: the answer that ended it, or None. samples: of
     every process, by mode. bits: what its first process of this lap returned. seconds: what it took, all in
-    all; sampled: of these.
+    all; sampled: of these. scaling: the same case at other numbers of threads. paired: how it compares within
+    each replicate, by mode.
     """
 
     case: Case
@@ -45,6 +46,7 @@ class Member:
     bits: str = ""
     stopped: str = ""
     scaling: dict[int, Member] = field(default_factory=dict)
+    paired: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     seconds: float = 0.0
     sampled: float = 0.0
 
@@ -96,35 +98,42 @@ class _Seat:
 class Lap:
     """Measures the members of a group in replicate after replicate, under one setting of threads.
 
-    job: makes the job that begins a member. cpus: chooses processors. modes: those to time calls in.
-    account: is told what was measuring and what was judging.
+    job: makes the job that begins a member. cpus: chooses so many processors. modes: those to time calls in.
+    meters: whether the first replicate reads the other meters too. account: is told what was measuring and
+    what was judging. done: replicates so far. spent: seconds that they took.
     """
 
+    members: Sequence[Member]
     workers: Workers
     settings: Settings
     threads: int
     modes: tuple[str, ...]
     job: Callable[[Case], Job]
-    cpus: Callable[[], tuple[int, ...]]
+    cpus: Callable[[int], tuple[int, ...]]
     account: Account
+    meters: bool = False
     now: Callable[[], float] = time.monotonic
     shuffle: Callable[[list[_Seat]], None] = field(default_factory=lambda: random.Random(0).shuffle)  # noqa: S311  # an order, no secret
+    done: int = 0
+    spent: float = 0.0
 
-    def run(self, members: Sequence[Member], meters: bool) -> None:
-        """Replicate until every member is precise enough, or its time is over."""
-        fewest, most = self.settings.processes
-        began = self.now()
-        for number in range(most):
-            active = [member for member in members if member.failure is None and not member.stopped]
-            if not active:
-                return
-            with self.account.phase("agreeing"):
-                despite_losses(active, partial(self._replicate, number=number, meters=meters and number == 0))
-            spent = (self.now() - began) / len(members)
-            for member in active:
-                member.stopped = self._reason_to_stop(member, number + 1, fewest, most, spent)
+    @property
+    def active(self) -> list[Member]:
+        """The members that are still to be measured."""
+        return [member for member in self.members if member.failure is None and not member.stopped]
 
-    def _reason_to_stop(self, member: Member, done: int, fewest: int, most: int, spent: float) -> str:
+    def replicate(self) -> None:
+        """Measure the active members in one more process each; who is precise or out of time stops."""
+        active, began = self.active, self.now()
+        with self.account.phase("agreeing"):
+            despite_losses(active, partial(self._replicate, number=self.done))
+        self.done += 1
+        self.spent += self.now() - began
+        for member in active:
+            member.stopped = self._reason_to_stop(member)
+
+    def _reason_to_stop(self, member: Member) -> str:
+        (fewest, most), done = self.settings.processes, self.done
         if done < fewest:
             return ""
         widths = [member.half_width(mode, self.threads) for mode in self.modes]
@@ -133,12 +142,12 @@ class Lap:
         if done == most:
             return f"{most} processes"
         # Another process takes about as long as those before it did.
-        if spent * (done + 1) / done > self.settings.case_seconds:
+        if self.spent / len(self.members) * (done + 1) / done > self.settings.case_seconds:
             return "the time of the case was over"
         return ""
 
-    def _replicate(self, members: Sequence[Member], number: int, meters: bool) -> None:
-        cpus = self.cpus()
+    def _replicate(self, members: Sequence[Member], number: int) -> None:
+        cpus = self.cpus(self.threads)
         with contextlib.ExitStack() as stack:
             seats = []
             for member in members:
@@ -150,9 +159,10 @@ class Lap:
                 for mode in self.modes:
                     self._take_turns(seats, mode)
             for seat in seats:
-                self._end(seat, meters)
+                self._end(seat)
 
     def _begin(self, member: Member, worker: Worker, number: int, cpus: tuple[int, ...]) -> _Seat | None:
+        began = self.now()
         known = {key: member.begun[key] for key in ("calls", "bits") if key in member.begun}
         if "agreement" in member.begun:
             known["level"] = member.begun["agreement"]["level"]
@@ -175,7 +185,7 @@ class Lap:
         member.deterministic &= bool(answer["deterministic"]) and answer["bits"] == member.bits
         found = answer["worker"].get("cpus") or ()
         warm = int(answer["warm_up_calls"]), bool(answer["warm_up_stable"])
-        taken = {mode: ProcessSamples([], tuple(found), *warm) for mode in self.modes}
+        taken = {mode: ProcessSamples([], tuple(found), *warm, number, began) for mode in self.modes}
         return _Seat(member, worker, number, int(member.begun["calls"]), taken)
 
     def _take_turns(self, seats: Sequence[_Seat], mode: str) -> None:
@@ -187,7 +197,8 @@ class Lap:
                 seat.turn(mode, rewarm=len(waiting) > 1)
             waiting = [seat for seat in waiting if not seat.has_enough(mode, self.settings.sample_seconds)]
 
-    def _end(self, seat: _Seat, meters: bool) -> None:
+    def _end(self, seat: _Seat) -> None:
+        meters = self.meters and seat.number == 0
         answer = seat.ask("end", meters=meters) if seat.alive else None
         if answer is None:
             return
@@ -199,6 +210,57 @@ class Lap:
         for mode, taken in seat.taken.items():
             member.samples.setdefault(mode, []).append(taken)
             member.sampled += taken.seconds
+
+
+@dataclass(eq=False)
+class Group:
+    """The cases of one workload while they are measured.
+
+    expected: what evaluating the reference answered. laps: at the asked number of threads, and at the others
+    for the scaling. after: what a closer look found, by case. seconds: what it took so far.
+    """
+
+    members: list[Member]
+    started: str
+    expected: Answer = field(default_factory=dict)
+    laps: list[Lap] = field(default_factory=list)
+    after: dict[str, dict[str, Answer]] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def case(self) -> Case:
+        """One of the cases, which share all but the implementation."""
+        return self.members[0].case
+
+    @property
+    def sound(self) -> list[Member]:
+        """The members that did not fail so far."""
+        return [member for member in self.members if member.failure is None]
+
+    @property
+    def replicates(self) -> int:
+        """How many replicates there are."""
+        return self.laps[0].done if self.laps else 0
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nobody needs another replicate."""
+        return not any(lap.active for lap in self.laps)
+
+    @property
+    def has_the_least(self) -> bool:
+        """Whether every lap has as many replicates as a record has at least."""
+        return all(lap.done >= lap.settings.processes[0] for lap in self.laps)
+
+    def replicate(self) -> None:
+        """Take one more replicate of every lap that needs one."""
+        for lap in self.laps:
+            if lap.active:
+                lap.replicate()
+        for member in self.members:
+            # Nobody asks how a case scales that has no latency.
+            for scaled in member.scaling.values():
+                scaled.failure = scaled.failure or member.failure
 
 
 def _in_process(answer: Answer, number: int) -> Answer:

@@ -26,12 +26,14 @@ WALL, CPU, EVENTS = "wall", "thread CPU time", "CUDA events"
 
 @dataclass
 class ProcessSamples:
-    """What one process measured in one mode."""
+    """What one process measured in one mode. number: of its replicate. began: on a clock that all share."""
 
     blocks: list[Block] = field(default_factory=list)
     cpus: tuple[int, ...] = ()
     warm_up_calls: int = 0
     warm_up_stable: bool = True
+    number: int = 0
+    began: float = 0.0
 
     @property
     def seconds(self) -> float:
@@ -73,7 +75,8 @@ def estimate_latency(processes: Sequence[ProcessSamples], clock: str) -> Estimat
 def latency_reading(processes: Sequence[ProcessSamples], mode: Mode, stopped: str) -> Reading:
     """Make the reading of a case from its processes, each of which has at least one block."""
     clock = choose_clock(processes, mode)
-    processes, gpu = _without_throttled(processes)
+    began = [process.began for process in processes]
+    processes, gpu = without_throttled(processes)
     samples = [process.per_call(clock) for process in processes]
     found = estimate_latency(processes, clock)
     whole = [summarise(part) for part in samples]
@@ -98,6 +101,7 @@ def latency_reading(processes: Sequence[ProcessSamples], mode: Mode, stopped: st
             "high_quartile": median(part.high_quartile for part in whole),
             "interval": _say_interval(len(processes)),
             "stopped": stopped,
+            "first_to_last_process_seconds": max(began) - min(began),
             "wall_seconds_per_call": _per_call(blocks, "seconds"),
             "cpu_seconds_per_call": _per_call(blocks, "cpu_seconds"),
             "faults_per_call": _mean(blocks, "faults"),
@@ -111,7 +115,7 @@ def latency_reading(processes: Sequence[ProcessSamples], mode: Mode, stopped: st
     )
 
 
-def _without_throttled(processes: Sequence[ProcessSamples]) -> tuple[list[ProcessSamples], dict[str, Any]]:
+def without_throttled(processes: Sequence[ProcessSamples]) -> tuple[list[ProcessSamples], dict[str, Any]]:
     """Leave out the blocks during which a GPU was throttled, and return its state for the record."""
     blocks = [block for process in processes for block in process.blocks]
     if all(block.gpu is None for block in blocks):

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 # Below this a process samples fewer blocks than a median needs.
 _LEAST_SECONDS = 0.3
+# How much a group counts beside all before it.
+_RECENT = 0.2
 
 
 @dataclass
@@ -15,13 +17,15 @@ class Pace:
     """Shares the time of a session among the cases that are still to come.
 
     total_seconds: of the whole session, None where there is no limit. most: seconds of sampling that a case
-    gets at most. overhead: what a case costs beside being sampled, learned from those that were measured.
+    gets at most. overhead: what a case costs beside being sampled, and whole: what it takes in all, both
+    learned from those that were measured.
     """
 
     total_seconds: float | None
     most: float
     cases: int
     overhead: float = 0.3
+    whole: float = 2.0
     now: Callable[[], float] = time.monotonic
     started: float = field(default=0.0)
 
@@ -40,4 +44,5 @@ class Pace:
         self.cases -= cases
         beside = max(0.0, seconds - sampled) / max(1, cases)
         # Recent cases count more: the workloads of a plan grow and shrink.
-        self.overhead += 0.2 * (beside - self.overhead)
+        self.overhead += _RECENT * (beside - self.overhead)
+        self.whole += _RECENT * (seconds / max(1, cases) - self.whole)

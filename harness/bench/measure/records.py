@@ -122,7 +122,8 @@ def _readings(member: Member, settings: Settings, expected: Answer, after: Mappi
 def _latency(member: Member, threads: int, mode: str) -> Reading:
     conditions = Mode.of(mode, member.case.device, threads)
     reading = latency_reading(member.samples[mode], conditions, member.stopped)
-    return replace(reading, facts={**reading.facts, "deterministic": member.deterministic})
+    paired = {"paired": member.paired[mode]} if mode in member.paired else {}
+    return replace(reading, facts={**reading.facts, "deterministic": member.deterministic, **paired})
 
 
 def _scaling(member: Member, threads: int) -> Readings:

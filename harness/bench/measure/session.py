@@ -1,38 +1,53 @@
-"""A measuring session: takes the cases of one group and returns a record for each, whatever happens."""
+"""A measuring session: takes groups of cases and hands over a record for each case, whatever happens."""
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
+import random
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import islice
+from functools import partial
+from typing import Protocol
 
 from harness.bench.case import Case
 from harness.bench.machine import usable_cpus
-from harness.bench.measure.group import Answer, Lap, Member
-from harness.bench.measure.instructions import count_instructions
+from harness.bench.measure.closer import CloserLook
+from harness.bench.measure.group import Answer, Group, Lap, Member
 from harness.bench.measure.jobs import Job
 from harness.bench.measure.modes import HOT, modes_of
 from harness.bench.measure.pace import Pace
+from harness.bench.measure.paired import pair_up
 from harness.bench.measure.processors import Processors
 from harness.bench.measure.records import make_record
+from harness.bench.measure.references import References, expectation_of
 from harness.bench.measure.settings import Settings
+from harness.bench.measure.stretch import pass_by_pass
 from harness.bench.measure.workers import Workers
 from harness.paper.account import Account
 from harness.paper.record import Record, Status
 from harness.paper.roofline import SpeedLimit
 
-# Expectations of so many groups are computed at once, as far as there are processors for them.
-_AHEAD = 4
+_INTERRUPTED = "the run was interrupted"
+
+
+class Listener(Protocol):
+    """Who hears how a session gets on."""
+
+    def advance(self, case: Case, replicates: int, seconds: float) -> None:
+        """Hear that the group of a case has so many replicates, and what was done for it took so long."""
+
+    def keep(self, records: Sequence[Record], seconds: float) -> None:
+        """Take the records of a group that is done; it took so long in all."""
 
 
 @dataclass
 class Session:
     """Measures groups of cases in worker processes, sharing what the reference computed among them.
 
-    pace: how long a case may take. account: where the time goes. limits: the speed limit by device.
+    pace: how long a case may take. account: where the time goes. limits: the speed limit by device. shuffle:
+    decides the order of the groups in a pass.
     """
 
     workers: Workers
@@ -41,38 +56,95 @@ class Session:
     account: Account = field(default_factory=Account)
     limits: dict[str, SpeedLimit] = field(default_factory=dict)
     processors: Processors = field(default_factory=Processors)
-    _expected: dict[str, Answer] = field(default_factory=dict)
-    _certificates: dict[tuple[str, ...], Answer] = field(default_factory=dict)
+    shuffle: Callable[[list[Group]], None] = field(default_factory=lambda: random.Random(0).shuffle)  # noqa: S311  # an order, no secret
+    now: Callable[[], float] = time.perf_counter
+    references: References = field(init=False)
+    closer: CloserLook = field(init=False)
 
-    def measure(self, cases: Sequence[Case], ahead: Sequence[Case] = ()) -> list[Record]:
-        """Measure the cases of one group together.
+    def __post_init__(self) -> None:
+        self.references = References(self.workers, partial(self._job, "expect"))
+        self.closer = CloserLook(self.workers, self.settings)
+
+    def measure(self, groups: Sequence[Sequence[Case]], listener: Listener) -> None:
+        """Measure a stretch: the first group, and those after it that there are time and room for."""
+        self.references.announce(cases[0] for cases in groups)
+
+        def replicate(group: Group) -> None:
+            with self._charged(group, listener):
+                group.replicate()
+
+        finish = partial(self._finish, listener=listener)
+        pass_by_pass(self._begun(groups, listener), replicate, finish, self.shuffle)
+
+    def _begun(self, groups: Sequence[Sequence[Case]], listener: Listener) -> Iterator[Group]:
+        """Give the groups of a stretch, each after its first replicate."""
+        settings, seconds = self.settings.within(self.pace.grant()), 0.0
+        for place, cases in enumerate(groups):
+            if place and (seconds >= settings.stretch_seconds or self.references.are_many):
+                return
+            started = datetime.now(UTC).isoformat(timespec="seconds")
+            group = Group([Member(case) for case in cases], started)
+            with self._charged(group, listener):
+                self._begin(group, settings, [other[0] for other in groups[place + 1 :]])
+            seconds += self.pace.whole * len(cases)
+            yield group
+
+    @contextlib.contextmanager
+    def _charged(self, group: Group, listener: Listener) -> Iterator[None]:
+        """Charge what is done for a group to it."""
+        began = self.now()
+        yield
+        seconds = self.now() - began
+        group.seconds += seconds
+        listener.advance(group.case, group.replicates, seconds)
+
+    def _begin(self, group: Group, settings: Settings, ahead: Sequence[Case]) -> None:
+        """Evaluate the reference of a group, take a first replicate, and look closer at what is sound.
 
         ahead: one case of each of the groups that follow, whose references may be evaluated meanwhile.
         """
-        began, started = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
         with self.account.phase("expecting"):
-            expected = self._expect(cases[0], ahead)
-        members = [Member(case) for case in cases]
-        if expected["status"] == Status.MEASURED:
-            self._take_laps(members)
-            sound = [member for member in members if member.failure is None]
-            with self.account.phase("certifying"):
-                after = self._look_closer(sound)
-        else:
-            reason = f"Its reference could not be evaluated. {expected['reason']}"
-            for member in members:
-                member.failure = {**expected, "reason": reason}
-            after = {}
-        if _group(cases[0]) not in map(_group, ahead):
-            self._forget(cases[0])
-        sampled = sum(member.sampled for member in members)
-        self.pace.done(len(cases), time.perf_counter() - began, sampled)
-        return [
-            make_record(
-                member, self.settings, expected, after.get(str(member.case.id), {}), self.limits, started
-            )
-            for member in members
-        ]
+            group.expected = self._expect(group.case, ahead)
+        if group.expected["status"] != Status.MEASURED:
+            reason = f"Its reference could not be evaluated. {group.expected['reason']}"
+            for member in group.members:
+                member.failure = {**group.expected, "reason": reason}
+            return
+        group.laps = [self._lap(group.members, settings)]
+        group.replicate()
+        if _is_scaled(group.case, settings):
+            self._scale(group, settings)
+        # Not before the first replicate: what crashes or hangs there is not asked again here.
+        with self.account.phase("certifying"):
+            group.after = self._look_closer([member.case for member in group.sound])
+
+    def _scale(self, group: Group, settings: Settings) -> None:
+        """Add a lap for every other number of threads, with its first replicate."""
+        for threads in _other_threads(settings.threads):
+            for member in group.sound:
+                member.scaling[threads] = member.at_other_threads()
+            scaled = [member.scaling[threads] for member in group.sound]
+            if scaled:
+                lap = replace(self._lap(scaled, settings), threads=threads, modes=(HOT,), meters=False)
+                lap.replicate()
+                group.laps.append(lap)
+
+    def _finish(self, group: Group, listener: Listener) -> None:
+        """Hand over the records of a group."""
+        with self._charged(group, listener):
+            for member in group.sound:
+                for lap in (member, *member.scaling.values()):
+                    lap.stopped = lap.stopped or _INTERRUPTED
+            pair_up(group.members, self.settings.threads)
+            records = [self._record(group, member) for member in group.members]
+            self.references.release(group.case)
+        sampled = sum(member.sampled for member in group.members)
+        self.pace.done(len(group.members), group.seconds, sampled)
+        listener.keep(records, group.seconds)
+
+    def _record(self, group: Group, member: Member) -> Record:
+        after = group.after.get(str(member.case.id), {})
+        return make_record(member, self.settings, group.expected, after, self.limits, group.started)
 
     def find_limits(self, cases: Iterable[Case]) -> list[SpeedLimit]:
         """Measure the speed limit of every device that the cases run on, for their dtypes."""
@@ -90,81 +162,34 @@ class Session:
                 self.limits[device] = SpeedLimit(device, reasons={"copy": str(answer["reason"])})
         return list(self.limits.values())
 
-    def _take_laps(self, members: Sequence[Member]) -> None:
-        """Measure at the asked number of threads, and then at other numbers for the scaling."""
-        settings = self._settings_for(members[0].case)
-        modes = modes_of(members[0].case.device, settings.cold)
-        self._lap(settings, settings.threads, modes).run(members, meters=True)
-        if not _is_scaled(members[0].case, settings):
-            return
-        for threads in _other_threads(settings.threads):
-            sound = [member for member in members if member.failure is None]
-            scaled = [member.at_other_threads() for member in sound]
-            self._lap(settings, threads, (HOT,)).run(scaled, meters=False)
-            for member, other in zip(sound, scaled, strict=True):
-                member.scaling[threads] = other
-
-    def _settings_for(self, case: Case) -> Settings:
-        settings = self.settings.within(self.pace.grant())
-        if case.device == "cpu":
-            return settings
-        # A process makes its context on the device in seconds, and its memory lies where the driver puts it.
-        return replace(settings, processes=(1, max(1, settings.processes[0] - 2)))
-
-    def _lap(self, settings: Settings, threads: int, modes: tuple[str, ...]) -> Lap:
+    def _lap(self, members: Sequence[Member], settings: Settings) -> Lap:
+        device, threads = members[0].case.device, settings.threads
+        if device != "cpu":
+            # A process makes its context in seconds, and its memory lies where the driver puts it.
+            settings = replace(settings, processes=(1, max(1, settings.processes[0] - 2)))
         return Lap(
+            members=members,
             workers=self.workers,
             settings=settings,
             threads=threads,
-            modes=modes,
-            job=lambda case: self._job("begin", case),
-            cpus=lambda: self.processors.choose(threads),
+            modes=modes_of(device, settings.cold),
+            job=partial(self._job, "begin"),
+            cpus=self.processors.choose,
             account=self.account,
+            meters=True,
         )
 
-    def _expect(self, case: Case, ahead: Sequence[Case]) -> Answer:
-        """Evaluate the reference once for all implementations of a group; and of some groups ahead."""
-        # Both directions of a workload share an expectation, and two jobs may not write the same file.
-        wanted: dict[str, Case] = {}
-        for found in (case, *ahead):
-            wanted.setdefault(_group(found), found)
-        nearest = islice(wanted.items(), _AHEAD)
-        missing = [found for group, found in nearest if group not in self._expected]
-        if _group(case) not in self._expected:
-            at_once = min(len(missing), self.workers.at_once)
-            threads = max(1, usable_cpus() // at_once)
-            jobs = [replace(self._job("expect", found), threads=threads) for found in missing]
-            answers = self.workers.run_all(jobs)
-            self._expected |= {_group(found): answer for found, answer in zip(missing, answers, strict=True)}
-        return self._expected[_group(case)]
+    def _expect(self, case: Case, ahead: Sequence[Case] = ()) -> Answer:
+        return self.references.expect(case, ahead)
 
-    def _forget(self, case: Case) -> None:
-        """Remove the file of a group, which may take hundreds of megabytes."""
-        self._expected.pop(_group(case), None)
-        self.workers.expectation(_group(case)).unlink(missing_ok=True)
-
-    def _look_closer(self, members: Sequence[Member]) -> dict[str, dict[str, Answer]]:
-        """Certify the implementations that nobody certified yet, and let counters count every case.
-
-        Both come after the measurement: what crashes or hangs there is not asked again here.
-        """
-        jobs = [self._job("count", member.case) for member in members]
-        new = [member.case for member in members if _subject(member.case) not in self._certificates]
-        answers = self.workers.run_all([*jobs, *(self._job("certify", case) for case in new)])
-        for case, answer in zip(new, answers[len(jobs) :], strict=True):
-            self._certificates[_subject(case)] = answer
-        found = {
-            str(member.case.id): {"counted": counted, "certified": self._certificates[_subject(member.case)]}
-            for member, counted in zip(members, answers, strict=False)
-        }
-        if self.settings.instructions:
-            for case in (member.case for member in members):
-                reading = count_instructions(case.id, self.workers.folders, self.settings.threads)
-                found[str(case.id)]["instructions"] = asdict(reading)
-        return found
+    def _look_closer(self, cases: Sequence[Case]) -> dict[str, dict[str, Answer]]:
+        return self.closer.at(cases, self._expectation(cases[0])) if cases else {}
 
     def _job(self, task: str, case: Case) -> Job:
-        return Job(task, case.id, str(self.workers.expectation(_group(case))), self.settings.threads)
+        return Job(task, case.id, self._expectation(case), self.settings.threads)
+
+    def _expectation(self, case: Case) -> str:
+        return str(self.workers.expectation(expectation_of(case)))
 
 
 def _is_scaled(case: Case, settings: Settings) -> bool:
@@ -180,14 +205,3 @@ def _other_threads(measured: int) -> list[int]:
     most = usable_cpus()
     powers = {2**power for power in range(most.bit_length()) if 2**power <= most}
     return sorted({*powers, most} - {measured})
-
-
-def _group(case: Case) -> str:
-    # Values and gradients are expected together, so both directions share one evaluation.
-    parts = (case.scope.operator.name, case.scope.name, case.workload.name, case.dtype, case.device)
-    return hashlib.sha256("/".join(parts).encode()).hexdigest()[:16]
-
-
-def _subject(case: Case) -> tuple[str, ...]:
-    """Name what a certificate is about: it is the same for an implementation in all its cases."""
-    return case.scope.operator.name, case.scope.name, case.implementation.name

@@ -23,7 +23,8 @@ class Settings:
     are timed on cold caches too. scaling: which cases are timed on all processors too: none, the forward ones
     at the first workload of a scope, or all. instructions: whether they are counted under valgrind.
     timeout_seconds: after which a worker that does not answer is stopped. is_brief: whether claims are proved
-    at their smallest shape alone.
+    at their smallest shape alone. stretch_seconds: over about how long the processes of a case are spread, by
+    measuring the workloads of so many seconds in turns.
     """
 
     total_seconds: float | None
@@ -39,6 +40,8 @@ class Settings:
     allocator: Allocator = "pinned"
     timeout_seconds: float = 300.0
     is_brief: bool = False
+    # The speed of shared machines drifts within one to ten seconds: this is long beside it.
+    stretch_seconds: float = 0.0
 
     def options(self) -> dict[str, object]:
         """Return what must be equal before a run may be resumed: all but how long to wait for a worker."""

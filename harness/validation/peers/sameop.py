@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ from harness.validation.peers.turns import Outcome, Turn
 if TYPE_CHECKING:
     from harness.bench.case import Case
     from harness.bench.catalog import Catalogue
-    from harness.bench.measure.group import Answer, Member
+    from harness.bench.measure.group import Answer, Lap, Member
     from harness.bench.measure.session import Session
     from harness.bench.measure.settings import Settings
     from harness.bench.measure.workers import Allocator
@@ -38,7 +39,7 @@ class Ours:
         self._answers: dict[CaseId, Answer] = {}
 
     def take_turn(self, turn: Turn, folders: Sequence[Path]) -> Mapping[CaseId, Outcome]:
-        """Measure the cases of a turn one by one, as a run does."""
+        """Measure the cases of a turn in a stretch, as a run does."""
         from harness.bench.catalog import load_catalogue
         from harness.bench.measure.pace import Pace
         from harness.bench.measure.workers import Workers
@@ -48,7 +49,11 @@ class Ours:
         with Workers(folders, 1, _ANSWER_SECONDS, settings.allocator, _ZYGOTES) as workers:
             workers.start()
             session = self._session()(workers, settings, Pace(None, turn.seconds, len(turn.cases)))
-            return {case: _measure(session, _case(catalogue, case)) for case in turn.cases}
+            kept = _Kept(session)
+            # Where what the references computed takes much room, there are several stretches.
+            while left := [case for case in turn.cases if case not in kept.outcomes]:
+                session.measure([[_case(catalogue, case)] for case in left], kept)
+        return kept.outcomes
 
     def _session(self) -> type[Session]:
         from harness.bench.measure.session import Session
@@ -62,11 +67,10 @@ class Ours:
                 file = Path(self._job("expect", case).expected)
                 return expect(case.id, file, lambda: super(LatencyAlone, self)._expect(case, ahead))
 
-            def _take_laps(self, members: Sequence[Member]) -> None:
-                settings = self._settings_for(members[0].case)
-                self._lap(settings, settings.threads, ("hot",)).run(members, meters=False)
+            def _lap(self, members: Sequence[Member], settings: Settings) -> Lap:
+                return replace(super()._lap(members, settings), modes=("hot",), meters=False)
 
-            def _look_closer(self, members: Sequence[Member]) -> dict[str, dict[str, Answer]]:  # noqa: ARG002  # as it is called
+            def _look_closer(self, cases: Sequence[Case]) -> dict[str, dict[str, Answer]]:  # noqa: ARG002  # as it is called
                 return {}
 
         return LatencyAlone
@@ -95,6 +99,7 @@ def settings_of(turn: Turn) -> Settings:
         case_seconds=turn.seconds,
         processes=_PROCESSES,
         precision=0.0,
+        stretch_seconds=math.inf,
         warm_up_seconds=share,
         sample_seconds=share,
         allocator=cast("Allocator", turn.allocator),
@@ -110,10 +115,25 @@ def _case(catalogue: Catalogue, case: CaseId) -> Case:
     return Case(scope, implementation, workload, case.dtype, case.device, case.direction)
 
 
-def _measure(session: Session, case: Case) -> Outcome:
-    before = _spent(session)
-    (record,) = session.measure([case])
-    return outcome_of(record, _spent(session) - before)
+class _Kept:
+    """Keeps the outcomes of a session, and what every case took."""
+
+    def __init__(self, session: Session) -> None:
+        self.outcomes: dict[CaseId, Outcome] = {}
+        self._session = session
+        self._spent: dict[CaseId, float] = {}
+        self._charged = _spent(session)
+
+    def advance(self, case: Case, replicates: int, seconds: float) -> None:  # noqa: ARG002  # as a session tells it
+        """Charge what was spent since the last step to the case."""
+        now = _spent(self._session)
+        self._spent[case.id] = self._spent.get(case.id, 0.0) + now - self._charged
+        self._charged = now
+
+    def keep(self, records: Sequence[Record], seconds: float) -> None:  # noqa: ARG002  # with the reference's
+        """Read the record of a case."""
+        for record in records:
+            self.outcomes[record.case] = outcome_of(record, self._spent[record.case])
 
 
 def _spent(session: Session) -> float:
