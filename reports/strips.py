@@ -1,0 +1,158 @@
+"""Strips of dots as geometry: the numbers of each stage over one axis of head ÷ base."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil, exp, expm1, floor, log1p
+from typing import Any
+
+from harness.paper.gate.outcome import CaseOutcome
+
+# Steps of the axis, as shares, and the most ticks that are told apart on a telephone.
+_STEPS = tuple(factor * 10.0**power for power in range(-4, 3) for factor in (1.0, 2.0, 5.0))
+_MOST_STEPS = 6
+# What the axis shows around 1 where a policy says nothing: two and four times the default slowdown.
+_DETECT = 0.02
+# A logarithm of a ratio that no machine shows; what a file holds beyond it is drawn here.
+_FAR = 20.0
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A range of shares, 0 for equal times; it is even in the logarithm of the ratio."""
+
+    low: float
+    high: float
+
+    def place(self, share: float) -> float:
+        """Return where a share lies, in percent of the width, at an edge where it is outside."""
+        start, end = log1p(self.low), log1p(self.high)
+        return round(min(100.0, max(0.0, 100 * (log1p(share) - start) / (end - start))), 2)
+
+    def holds(self, share: float) -> bool:
+        """Whether a share lies on the axis."""
+        return self.low <= share <= self.high
+
+
+@dataclass(frozen=True)
+class Lane:
+    """The dots of one stage: places in percent of the width, and how many lie beyond either edge."""
+
+    title: str
+    dots: tuple[float, ...]
+    below: int
+    above: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A drawing: its lanes, the lines that cross them, what the judged numbers say, and the ticks.
+
+    lines: a role (``zero``, ``margin``, ``detect``) and a place each. low: the family-wise lower bound. What
+    lies beyond the axis is not there.
+    """
+
+    lanes: tuple[Lane, ...]
+    lines: tuple[tuple[str, float], ...]
+    low: float | None
+    interval: tuple[float, float] | None
+    middle: float | None
+    ticks: tuple[tuple[float, str], ...]
+    words: str
+
+
+def shares_of(case: CaseOutcome) -> list[list[float]]:
+    """Return what each pair of each stage found on the clock of the verdict: head ÷ base − 1."""
+    by_wall = case.clock.startswith("wall")
+    found = [[number.wall if by_wall else number.cpu for number in stage] for stage in case.stages]
+    return [[ratio_of(each) - 1 for each in stage if each is not None] for stage in found]
+
+
+def common_axis(policy: Mapping[str, Any]) -> Axis:
+    """Return the axis that all rows of a table share, so that they can be compared by eye."""
+    detect = share_in(policy, "detect") or _DETECT
+    return Axis(-2 * min(detect, 0.2), 4 * detect)
+
+
+def own_axis(case: CaseOutcome, policy: Mapping[str, Any]) -> Axis:
+    """Return an axis that holds everything of one case."""
+    shares = [share for stage in shares_of(case) for share in stage]
+    shares += [share for _, share in _lines(policy)]
+    if case.bounds:
+        shares += [ratio - 1 for ratio in (case.bounds.low, *case.bounds.interval) if _is_near(ratio)]
+    low, high = log1p(min(shares)), log1p(max(shares))
+    edge = 0.06 * (high - low or 0.02)
+    return Axis(expm1(low - edge), expm1(high + edge))
+
+
+def _is_near(ratio: float) -> bool:
+    return exp(-_FAR) < ratio < exp(_FAR)
+
+
+def draw_strip(case: CaseOutcome, axis: Axis, policy: Mapping[str, Any]) -> Strip | None:
+    """Return the drawing of a case over an axis, None for a case without numbers."""
+    stages = shares_of(case)
+    if not any(stages):
+        return None
+    lanes = tuple(_lane(number, stage, axis) for number, stage in enumerate(stages, start=1))
+    found = case.bounds
+    return Strip(
+        lanes=lanes,
+        lines=tuple((role, axis.place(share)) for role, share in _lines(policy) if axis.holds(share)),
+        low=_point(axis, found.low) if found else None,
+        interval=_piece(axis, found.interval) if found else None,
+        middle=_point(axis, found.ratio) if found else None,
+        ticks=tuple((axis.place(share), f"{100 * share:+.4g} %".replace("-", "−")) for share in _ticks(axis)),
+        words="; ".join(f"{lane.title}: {lane.text}" for lane in lanes),
+    )
+
+
+def _point(axis: Axis, ratio: float) -> float | None:
+    return axis.place(ratio - 1) if axis.holds(ratio - 1) else None
+
+
+def _piece(axis: Axis, interval: tuple[float, float]) -> tuple[float, float] | None:
+    """Return the part of an interval that lies on the axis."""
+    low, high = (ratio - 1 for ratio in interval)
+    touches = low <= axis.high and high >= axis.low
+    return (axis.place(max(low, axis.low)), axis.place(min(high, axis.high))) if touches else None
+
+
+def _lane(number: int, shares: Sequence[float], axis: Axis) -> Lane:
+    below, above = sum(share < axis.low for share in shares), sum(share > axis.high for share in shares)
+    pairs = f"{len(shares)} pair{'' if len(shares) == 1 else 's'}"
+    beyond = f", {below + above} beyond the axis" if below + above else ""
+    return Lane(
+        title=f"stage {number}",
+        dots=tuple(axis.place(share) for share in shares if axis.holds(share)),
+        below=below,
+        above=above,
+        text=f"{pairs}{beyond}",
+    )
+
+
+def _lines(policy: Mapping[str, Any]) -> list[tuple[str, float]]:
+    named = ((name, share_in(policy, name)) for name in ("margin", "detect"))
+    return [("zero", 0.0), *((name, share) for name, share in named if share is not None)]
+
+
+def share_in(policy: Mapping[str, Any], name: str) -> float | None:
+    """Return a share that a policy sets, None where a file holds something else."""
+    value = policy.get(name)
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    return float(value) if 0 < value < 10 else None
+
+
+def _ticks(axis: Axis) -> Iterable[float]:
+    step = next((step for step in _STEPS if (axis.high - axis.low) / step <= _MOST_STEPS), None)
+    if step is None:
+        return (0.0,)
+    return [round(k * step, 6) for k in range(ceil(axis.low / step), floor(axis.high / step) + 1)]
+
+
+def ratio_of(logarithm: float) -> float:
+    """Return a ratio from its logarithm; beyond any that a machine shows, a file's mistake, it is cut."""
+    return exp(min(_FAR, max(-_FAR, logarithm)))
