@@ -250,6 +250,47 @@ def doctor(as_json: AsJson = False) -> int:
     return _print_tables([doctor_table(findings)])
 
 
+@app.command()
+def gate(
+    base: Annotated[str, typer.Option("--base", help="The commit to compare with.", metavar="REF")],
+    head: Annotated[
+        str | None,
+        typer.Option(
+            "--head", help="The commit to judge; the worktree as it stands without it.", metavar="REF"
+        ),
+    ] = None,
+    cases: Annotated[
+        str | None,
+        typer.Option("--cases", help="A glob over the names of cases; those of quick without it."),
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda or all.")] = "all",
+    budget: Annotated[
+        float | None, typer.Option("--budget", help="Seconds after which no process is started.")
+    ] = None,
+    policy: Annotated[
+        Path | None, typer.Option("--policy", help="The policy; sameop-gate.toml of the project without it.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Of all that is left to chance.")] = None,
+    as_json: AsJson = False,
+    junit: Annotated[Path | None, typer.Option("--junit", help="Write JUnit's XML into a file.")] = None,
+    markdown: Annotated[Path | None, typer.Option("--markdown", help="Write a summary for a job.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Write a page with every sample.")] = None,
+) -> int:
+    """Stop a change that makes a case slower, and nothing else."""
+    from harness.doors.gate.command import run_command
+
+    outcome, outputs = run_command(
+        base, head, cases, device, budget, policy, seed, (junit, markdown, html), _say
+    )
+    if as_json:
+        _print_json(outcome.as_json())
+    else:
+        from harness.doors.gate.table import gate_parts
+
+        _print_tables(gate_parts(outcome))
+    return outputs.write(outcome, _say)
+
+
 def _pages_kept_quiet() -> contextlib.redirect_stdout[Any]:
     """Send what pages print to standard error: standard output holds documents alone."""
     return contextlib.redirect_stdout(sys.stderr)

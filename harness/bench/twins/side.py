@@ -26,7 +26,8 @@ class Side:
 
     name: what it is called in sentences. root: its checkout. folders: its case packages. paths: the folders
     that come first on ``sys.path``. caches: a folder of its own for what compilers keep. foreign: folders
-    that nothing of it may come from, such as the other checkout and the user's worktree.
+    that nothing of it may come from, such as the other checkout and the user's worktree. like: the side whose
+    references it computes with, where it is a copy of one.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Side:
     paths: tuple[Path, ...]
     caches: Path
     foreign: tuple[Path, ...] = ()
+    like: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Return the side as a line of a channel takes it."""
@@ -49,7 +51,8 @@ class Side:
         several = {
             name: tuple(Path(path) for path in content[name]) for name in ("folders", "paths", "foreign")
         }
-        return cls(content["name"], Path(content["root"]), caches=Path(content["caches"]), **several)
+        single = {name: Path(content[name]) for name in ("root", "caches")}
+        return cls(name=content["name"], like=content["like"], **single, **several)
 
     def enter(self) -> None:
         """Let this process see this version alone, and stand where its user would."""

@@ -45,6 +45,7 @@ class Grove:
     """Branches of several sides, by name, that grew from the same moment, and what is done with them."""
 
     branches: Mapping[str, Branch]
+    sides: Mapping[str, Side]
     settings: TwinSettings
     scratch: Path
     processors: Processors
@@ -68,8 +69,8 @@ class Grove:
 
     def inspector(self, side: str, threads: int = 1) -> Inspector:
         """Return who asks a side about its cases."""
-        # Sides of one name compute the same in every grove.
-        expected = self.scratch / f"expected-{side}"
+        # The references of a side compute the same in every grove.
+        expected = self.scratch / f"expected-{self.sides[side].like or side}"
         expected.mkdir(exist_ok=True)
         return Inspector(self.branches[side], expected, threads)
 
@@ -130,7 +131,7 @@ class Twins:
                 stack.close()
                 self.reason = str(error)
                 branches = self._branches(names, stack, dice)
-            yield Grove(branches, self.settings, self.scratch, self.processors, dice)
+            yield Grove(branches, self.sides, self.settings, self.scratch, self.processors, dice)
 
     def _branches(
         self, names: Sequence[str], stack: contextlib.ExitStack, dice: random.Random
