@@ -42,6 +42,7 @@ class Trunk:
     def __init__(self, python: str, environment: Mapping[str, str], log: Path) -> None:
         self._words = LastWords(log, [])
         self._interpreter = Interpreter("trunk", [], environment, self._words, python)
+        self._channels: list[Channel] = []
 
     def __enter__(self) -> Self:
         return self
@@ -54,6 +55,8 @@ class Trunk:
     def close(self) -> None:
         """End the interpreter and everything that it forked."""
         self._interpreter.kill()
+        for channel in self._channels:
+            channel.close()
 
     def branch(self, side: Side, timeout_seconds: float, *, started: bool = False) -> Branch:
         """Fork a branch that becomes a side.
@@ -64,6 +67,7 @@ class Trunk:
         if self._interpreter.threads_at_start > 1:
             raise ShadowedError(side.name, "Importing torch started threads, which no fork takes along.")
         own, other = Channel.pair()
+        self._channels.append(own)
         with other:
             process = self._interpreter.fork(other)
         words = LastWords(self._words.path, [str(folder) for folder in side.folders])
