@@ -29,12 +29,11 @@ from .facts import list_facts
 from .gate_cases import BAD, GOOD, OPEN, show_cases, show_controls
 from .gate_methods import describe_gate, list_settings
 from .page import keep_units, to_fragment
-from .strips import share_in
+from .strips import WALL_DETECT, share_in
 from .view import FactGroup
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _SIGNS = {Exit.PASS: GOOD, Exit.INCONCLUSIVE: OPEN}
-_LINES = {"margin": "margin", "detect": "slowdown that the first stage must exclude"}
 
 
 def render_html(outcome: GateOutcome) -> str:
@@ -96,8 +95,20 @@ def _sentence(text: str) -> str:
 
 def _list_lines(outcome: GateOutcome) -> list[tuple[str, str]]:
     """Return the role and the meaning of each line that crosses a drawing."""
-    shares = {role: share_in(outcome.policy, role) for role in _LINES}
-    told = [(role, f"{_LINES[role]}, {setting(share)}") for role, share in shares.items() if share]
+    wall = share_in(outcome.policy, "wall_margin") or 0.0
+    meanings = {
+        "margin": ("margin", share_in(outcome.policy, "margin"), wall),
+        "detect": (
+            "slowdown that the first stage must exclude",
+            share_in(outcome.policy, "detect"),
+            WALL_DETECT * wall,
+        ),
+    }
+    told = [
+        (role, f"{words}, {setting(share)}" + (f" ({setting(coarse)} by the wall)" if coarse else ""))
+        for role, (words, share, coarse) in meanings.items()
+        if share
+    ]
     return [("zero", "equal times"), *told]
 
 

@@ -36,9 +36,9 @@ LONGEST = 64_000
 _ROWS = 0.75
 # A name or a reason longer than this is a mistake or an attack; the page and the JSON have it whole.
 _LONGEST_NAME, _LONGEST_REASON = 160, 400
-# An @ or # before a word would call a person or a team or link an issue, and www. would become a link: a
+# An @ or # before a word would call a person or a team or link an issue, and addresses would become links: a
 # space of no width after it does not. Renovate, which writes comments full of foreign text, does the same.
-_CALLS = re.compile(r"([@#]|\bwww)(?=[\w.-])")
+_CALLS = re.compile(r"([@#](?=\w)|www(?=\.)|:(?=//))")
 _HEADINGS = ("Verdict", "Case", "Head ÷ base", "95 % interval", "Would find", "Pairs", "Why")
 _SIGNS = {Exit.PASS: "✓", Exit.INCONCLUSIVE: "?"}
 

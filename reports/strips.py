@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from math import ceil, exp, expm1, floor, log1p
 from typing import Any
 
 from harness.paper.gate.outcome import CaseOutcome
+
+from .facts import parts_in
 
 # Steps of the axis, as shares, and the most ticks that are told apart on a telephone.
 _STEPS = tuple(factor * 10.0**power for power in range(-4, 3) for factor in (1.0, 2.0, 5.0))
 _MOST_STEPS = 6
 # What the axis shows around 1 where a policy says nothing: two and four times the default slowdown.
 _DETECT = 0.02
+# The slowdown that the first stage must exclude by the wall, in margins.
+WALL_DETECT = 2
 # A logarithm of a ratio that no machine shows; what a file holds beyond it is drawn here.
 _FAR = 20.0
 
@@ -65,7 +70,7 @@ class Strip:
 
 def shares_of(case: CaseOutcome) -> list[list[float]]:
     """Return what each pair of each stage found on the clock of the verdict: head ÷ base − 1."""
-    by_wall = case.clock.startswith("wall")
+    by_wall = _is_by_wall(case)
     found = [[number.wall if by_wall else number.cpu for number in stage] for stage in case.stages]
     return [[ratio_of(each) - 1 for each in stage if each is not None] for stage in found]
 
@@ -79,7 +84,7 @@ def common_axis(policy: Mapping[str, Any]) -> Axis:
 def own_axis(case: CaseOutcome, policy: Mapping[str, Any]) -> Axis:
     """Return an axis that holds everything of one case."""
     shares = [share for stage in shares_of(case) for share in stage]
-    shares += [share for _, share in _lines(policy)]
+    shares += [share for _, share in _lines(case, policy)]
     if case.bounds:
         shares += [ratio - 1 for ratio in (case.bounds.low, *case.bounds.interval) if _is_near(ratio)]
     low, high = log1p(min(shares)), log1p(max(shares))
@@ -100,13 +105,17 @@ def draw_strip(case: CaseOutcome, axis: Axis, policy: Mapping[str, Any]) -> Stri
     found = case.bounds
     return Strip(
         lanes=lanes,
-        lines=tuple((role, axis.place(share)) for role, share in _lines(policy) if axis.holds(share)),
+        lines=tuple((role, axis.place(share)) for role, share in _lines(case, policy) if axis.holds(share)),
         low=_point(axis, found.low) if found else None,
         interval=_piece(axis, found.interval) if found else None,
         middle=_point(axis, found.ratio) if found else None,
-        ticks=tuple((axis.place(share), f"{100 * share:+.4g} %".replace("-", "−")) for share in _ticks(axis)),
+        ticks=tuple((axis.place(share), _tick(share)) for share in _ticks(axis)),
         words="; ".join(f"{lane.title}: {lane.text}" for lane in lanes),
     )
+
+
+def _tick(share: float) -> str:
+    return f"{100 * share:+.4g} %".replace("-", "−") if share else "0 %"
 
 
 def _point(axis: Axis, ratio: float) -> float | None:
@@ -133,9 +142,22 @@ def _lane(number: int, shares: Sequence[float], axis: Axis) -> Lane:
     )
 
 
-def _lines(policy: Mapping[str, Any]) -> list[tuple[str, float]]:
-    named = ((name, share_in(policy, name)) for name in ("margin", "detect"))
-    return [("zero", 0.0), *((name, share) for name, share in named if share is not None)]
+def _lines(case: CaseOutcome, policy: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """Return equal times, and the margin and the slowdown to be excluded that hold for a case."""
+    settings = {**policy}
+    for table in parts_in(policy, "cases"):
+        if fnmatchcase(case.name, str(table.get("match", ""))):
+            settings |= table
+    margin, detect = share_in(settings, "margin"), share_in(settings, "detect")
+    if _is_by_wall(case):
+        margin = share_in(settings, "wall_margin")
+        detect = margin and WALL_DETECT * margin
+    named = (("margin", margin), ("detect", detect))
+    return [("zero", 0.0), *((role, share) for role, share in named if share is not None)]
+
+
+def _is_by_wall(case: CaseOutcome) -> bool:
+    return case.clock.startswith("wall")
 
 
 def share_in(policy: Mapping[str, Any], name: str) -> float | None:
