@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
+
+_SEQUENCES = (tuple, list)
 
 
 def leaves(nested: Any) -> list[Any]:
@@ -15,14 +18,20 @@ def leaves(nested: Any) -> list[Any]:
 
 def _gather(nested: Any, found: list[Any]) -> None:
     # Every operation of a followed program comes through here: nothing is built on the way.
-    if isinstance(nested, tuple | list):
+    if isinstance(nested, _SEQUENCES):
         for part in nested:
             _gather(part, found)
-    elif isinstance(nested, dict | Mapping):
+    elif _is_mapping(type(nested)):
         for part in nested.values():
             _gather(part, found)
     else:
         found.append(nested)
+
+
+@cache
+def _is_mapping(kind: type) -> bool:
+    # Asking a leaf whether it is a mapping takes longer than all else about it, but there are few types.
+    return issubclass(kind, Mapping)
 
 
 def mapped(function: Callable[[Any], Any], nested: Any) -> Any:
@@ -31,6 +40,6 @@ def mapped(function: Callable[[Any], Any], nested: Any) -> Any:
         return tuple(mapped(function, part) for part in nested)
     if isinstance(nested, list):
         return [mapped(function, part) for part in nested]
-    if isinstance(nested, dict | Mapping):
+    if _is_mapping(type(nested)):
         return {name: mapped(function, part) for name, part in nested.items()}
     return function(nested)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import reduce
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,7 +30,7 @@ from harness.bench.proof.effects import (
     terms_of,
 )
 from harness.bench.proof.grain import is_power_of_two
-from harness.bench.proof.nesting import leaves
+from harness.bench.proof.nesting import leaves, mapped
 from harness.bench.proof.operation import Call, Effect, Rule, Seen
 from harness.bench.proof.refusal import RefusedError, demand_grain
 
@@ -159,8 +160,29 @@ def _matrix_product(name: str, call: Call) -> Effect:
 def _sum(name: str, call: Call) -> Effect:
     """Follow sums, and backward passes of gathers: several elements land on one."""
     source = call.args[0]
-    count = float(call.on_ones().max()) if call.result.numel() else 0.0
-    return effect_of(call.on_terms(), source.degree, source.roundings + count)
+    return effect_of(call.on_terms(), source.degree, source.roundings + _most_terms(name, call))
+
+
+def _most_terms(name: str, call: Call) -> float:
+    """Count the terms of the result's element that has most: what the operation makes of ones."""
+    if not call.result.numel():
+        return 0.0
+    if not call.args[0].value.is_floating_point():
+        return float(call.on_ones().max())
+    if name == "aten.sum":
+        return float(call.args[0].value.numel() // call.result.numel())
+    # It depends on shapes alone, and following a program meets the same ones again and again.
+    key = repr((call.op, mapped(_shape_of, call.args), mapped(_shape_of, call.kwargs)))
+    if key not in _MOST_TERMS:
+        _MOST_TERMS[key] = float(call.on_ones().max())
+    return _MOST_TERMS[key]
+
+
+_MOST_TERMS: dict[str, float] = {}
+
+
+def _shape_of(leaf: Any) -> Any:
+    return tuple(leaf.value.shape) if isinstance(leaf, Seen) else leaf
 
 
 def _averaged(name: str, call: Call) -> Effect:

@@ -128,10 +128,14 @@ class Shadow(Extremes, Guarded):
 
     def _apply(self, name: str, call: Call, outputs: list[Tensor]) -> None:
         effect = self._effect(name, call, outputs)
+        met = {key_of(tensor) for seen in call.seen for tensor in (seen.value, seen.terms)}
+        met.update(map(key_of, outputs))
         for index, out in enumerate(outputs):
             terms = effect.terms[index]
             if terms is not None:
-                largest = self._write(out, terms, effect.degrees[index], effect.roundings)
+                own = self._replacement is None and key_of(terms) not in met
+                met.add(key_of(terms))
+                largest = self._write(out, terms, effect.degrees[index], effect.roundings, own=own)
                 if math.isnan(largest) and not _may_leave_unwritten(name, call):
                     unwritten = any(_is_unwritten(seen.terms) for seen in call.seen)
                     why = "reads memory that was never written" if unwritten else "gives what is no number"
@@ -171,17 +175,22 @@ class Shadow(Extremes, Guarded):
         """Note a tensor that was made elsewhere, with all of its storage: other views of it may follow."""
         count = tensor.untyped_storage().nbytes() // tensor.element_size()
         whole = tensor.detach().as_strided((count,), (1,), 0)
-        self._write(whole, _size(whole), self._degree(whole), _constant_roundings(whole))
+        self._write(whole, _size(whole), self._degree(whole), _constant_roundings(whole), own=True)
         self.constants.append(whole.clone())
         return self._layers[key_of(tensor)]
 
-    def _write(self, tensor: Tensor, terms: Tensor, degree: Degree, roundings: float) -> float:
-        """Note what is known of a tensor and return its largest terms, NaN where some were never written."""
-        largest = float(terms.max()) if terms.numel() else 0.0
+    def _write(
+        self, tensor: Tensor, terms: Tensor, degree: Degree, roundings: float, *, own: bool = False
+    ) -> float:
+        """Note what is known of a tensor and return its largest terms, NaN where some were never written.
+
+        own: whether nobody else holds the memory of the terms, so that it may be kept.
+        """
+        largest = float(terms.amax()) if terms.numel() else 0.0
         self.note_extremes(float(terms.nan_to_num().max()) if math.isnan(largest) else largest, degree)
         layer = self._layers.get(key_of(tensor))
         if layer is None:
-            self._add_layer(tensor, terms, degree, roundings)
+            self._add_layer(tensor, terms, degree, roundings, own=own)
             return largest
         if tensor.numel() == layer.terms.numel() and not torch._debug_has_internal_overlap(tensor):
             layer.degree, layer.roundings = degree, roundings
@@ -193,13 +202,18 @@ class Shadow(Extremes, Guarded):
             view.copy_(terms)
         return largest
 
-    def _add_layer(self, tensor: Tensor, terms: Tensor, degree: Degree, roundings: float) -> None:
+    def _add_layer(
+        self, tensor: Tensor, terms: Tensor, degree: Degree, roundings: float, *, own: bool
+    ) -> None:
         self._forget_freed()
         storage = tensor.untyped_storage()
         count = storage.nbytes() // tensor.element_size()
-        blank = torch.empty if tensor.numel() == count else torch.zeros
-        flat = blank(count, dtype=torch.float64, device=tensor.device)
-        flat.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset()).copy_(terms)
+        if own and _mirrors(terms, tensor, count):
+            flat = terms.as_strided((count,), (1,), 0)
+        else:
+            blank = torch.empty if tensor.numel() == count else torch.zeros
+            flat = blank(count, dtype=torch.float64, device=tensor.device)
+            flat.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset()).copy_(terms)
         self._layers[key_of(tensor)] = Layer(StorageWeakRef(storage), tensor.dtype, flat, degree, roundings)
 
     def _forget_freed(self) -> None:
@@ -228,6 +242,18 @@ TAKES_INFINITY = """
 """
 
 
+def _mirrors(terms: Tensor, tensor: Tensor, count: int) -> bool:
+    """Whether terms fill memory of so many elements, and lie in it as the tensor lies in its own."""
+    return (
+        terms.dtype == torch.float64
+        and terms.device == tensor.device
+        and terms.numel() == tensor.numel() == count
+        and terms.untyped_storage().nbytes() == count * terms.element_size()
+        and terms.shape == tensor.shape
+        and terms.stride() == tensor.stride()
+    )
+
+
 def _may_leave_unwritten(name: str, call: Call) -> bool:
     """Whether an operation may give memory that holds nothing: a new one, or one that edits a part of it."""
     return name in UNWRITTEN or bool(call.op._schema.is_mutable)
@@ -241,8 +267,14 @@ def _demand_taken(name: str, call: Call, outputs: list[Tensor]) -> None:
     """Let minus infinity only reach a softmax, or whatever takes it for a number that is very small."""
     values = [seen.value for seen in call.seen]
     taken = name.removeprefix("aten.") in TAKES_INFINITY.split()
-    if not taken or any(bool((~(out < torch.inf)).any()) for out in outputs):
+    if not taken or not all(map(_is_below_infinity, outputs)):
         demand_finite(name, values)
+
+
+def _is_below_infinity(value: Tensor) -> bool:
+    """Whether every element is a number and less than infinity."""
+    # The largest of elements of which one is no number is none either.
+    return not value.is_floating_point() or not value.numel() or float(value.amax()) < math.inf
 
 
 def _size(constant: Tensor) -> Tensor:
