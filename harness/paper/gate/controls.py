@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from math import exp, sqrt
 
 from harness.paper.gate.counts import judge_counts
 from harness.paper.gate.outcome import CaseOutcome, ControlOutcome, Verdict
 from harness.paper.gate.policy import Policy
-from harness.paper.gate.reading import WALL, cpu_values, fresh, wall_values
-from harness.paper.gate.stages import quantile
+from harness.paper.gate.reading import WALL, at_most
 from harness.paper.gate.wording import measured, percent, sentence, setting
 
 SAME, PLANT = "A/A", "plant"
-# How sure it must be that less than half of a planted slowdown arrived, before every PASS is withdrawn.
-_SURE = 0.999
 
 
 def judge_same(outcome: CaseOutcome, policy: Policy) -> ControlOutcome:
@@ -37,12 +33,12 @@ def judge_same(outcome: CaseOutcome, policy: Policy) -> ControlOutcome:
 def judge_plant(outcome: CaseOutcome, planted: float) -> ControlOutcome:
     """Judge base against itself made slower by ``planted``.
 
-    At least half of it must have arrived. Where it was not found, noise excuses that, which is told in numbers.
+    At least half of it must have arrived. Where it was not found, noise excuses that, told in numbers.
     """
     what, told = f"The planted slowdown of {setting(planted)}", _told(outcome)
     if outcome.bounds is None:
         is_sound, reason = False, f"{what} gave no number: {outcome.reason}"
-    elif (high := _plant_high(outcome)) < 1 + planted / 2:
+    elif (high := at_most(outcome.stages, outcome.clock)) < 1 + planted / 2:
         is_sound = False
         reason = (
             f"{what} did not reach the timed process: {told}, at most {percent(high - 1)}. "
@@ -107,9 +103,3 @@ def _sure_high(outcome: CaseOutcome) -> float:
     """Return the upper bound that is as far from the ratio as the family-wise lower one."""
     assert outcome.bounds is not None
     return outcome.bounds.ratio**2 / outcome.bounds.low
-
-
-def _plant_high(outcome: CaseOutcome) -> float:
-    numbers = fresh(outcome.stages)
-    values = wall_values(numbers) if outcome.clock == WALL else cpu_values(numbers)
-    return exp(values.mean() + quantile(_SURE, len(values)) * values.std(ddof=1) / sqrt(len(values)))

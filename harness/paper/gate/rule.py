@@ -22,7 +22,7 @@ from math import expm1
 from harness.paper.gate.counts import Counted, Sides, judge_counts
 from harness.paper.gate.outcome import Bounds, CaseOutcome, Verdict
 from harness.paper.gate.policy import Accept, CasePolicy, Policy
-from harness.paper.gate.reading import CPU, Reader, Reading, Stages
+from harness.paper.gate.reading import CPU, Reader, Reading, Stages, at_most
 from harness.paper.gate.stages import Step
 from harness.paper.gate.wording import change, measured, pairs, percent, sentence
 
@@ -88,9 +88,9 @@ class Rule:
         """Decide about a case by the stages measured so far.
 
         The stage that may be asked for has ``policy.processes[len(stages)]`` pairs of processes. counts: what
-        one call of each side does. is_cut: no stage can follow, so decide without. is_control: the first
-        stage decides nothing, nothing is accepted, counts say nothing. clock: what the numbers named ``cpu``
-        were read from.
+        one call of each side does. is_cut: no stage can follow, so decide without. is_control: by time alone,
+        nothing is accepted, the first stage decides nothing, and the last is measured wherever a slowdown of
+        half the plant is not excluded. clock: what the numbers named ``cpu`` were read from.
         """
         policy = self.policy.for_case(name)
         if is_control:
@@ -99,6 +99,8 @@ class Rule:
         is_held = is_control or counted.has_risen
         reader = Reader(policy, self.error_per_case, self.policy.processes, stages, clock, is_held)
         decision = self._decide(reader, policy, counted)
+        if is_control and not reader.is_last and self._is_open(decision, stages):
+            decision = Decision(None, f"{decision.reason} A plant could still hide in the noise.")
         if decision.verdict is None and is_cut:
             decision = self._decide(dataclasses.replace(reader, is_cut=True), policy, counted)
         return decision
@@ -115,6 +117,12 @@ class Rule:
             ratio = max(reading.bounds.ratio for reading in readings if reading.step is step)
             decision = self._accept(decision, ratio, policy.accepts)
         return _with_counts(decision, counted)
+
+    def _is_open(self, decision: Decision, stages: Stages) -> bool:
+        """Whether a control was not found, and might be one whose plant has arrived."""
+        if decision.verdict is None or decision.verdict is Verdict.FAIL:
+            return False
+        return at_most(stages, decision.clock) >= 1 + self.policy.plant / 2
 
     def _accept(self, decision: Decision, ratio: float, accepts: Sequence[Accept]) -> Decision:
         notes = list(decision.notes)

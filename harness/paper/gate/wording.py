@@ -6,9 +6,9 @@ from harness.paper.gate.outcome import Bounds
 
 
 def percent(share: float) -> str:
-    """Write a share: ``1.8 %``, ``12 %``."""
+    """Write a share with two digits: ``0.47 %``, ``1.8 %``, ``12 %``."""
     size = abs(100 * share)
-    digits = 0 if size >= 9.95 else 1 if size >= 0.0995 else 2
+    digits = 0 if size >= 9.95 else 1 if size >= 0.995 else 2
     written = f"{100 * share:.{digits}f}".replace("-", "−")
     return f"{_zero(written)} %"
 
