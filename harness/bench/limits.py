@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from harness.bench.dims import Dims
 from harness.bench.expectation import (
@@ -23,7 +25,7 @@ from harness.bench.inputs import Tensors
 from harness.bench.pages import Scope
 from harness.bench.proof.certificate import Analysis, follow
 from harness.bench.proof.rules import RULES, gamma
-from harness.bench.proof.shadow import RefusedError, Shadow
+from harness.bench.proof.shadow import RefusedError, Shadow, TooLargeError
 from harness.paper.errors import SameopError
 
 # A bound wider than this share of Σ|terms| would accept almost anything.
@@ -63,14 +65,14 @@ def expectations(scope: Scope, dims: Dims, dtype: str, device: str) -> list[Expe
         checks.append(_expect_integers(scope, dims, dtype, device))
         if dtype == "float32":
             checks += _expect_wide_integers(scope, dims, device)
-    # Roundings grow with the unit roundoff, so a study at float32's also bounds float64.
-    fine = _expect_floats(scope, dims, ("float64", "float32"), device, drawn_as=dtype)
-    if not scope.polynomial or dtype == "float64":
-        checks.append(fine["float64"])
+    judged = ["float64"] if not scope.polynomial or dtype == "float64" else []
     if dtype == "float32":
-        checks.append(fine["float32"])
-    elif dtype != "float64":
-        checks.append(_expect_floats(scope, dims, (dtype,), device, drawn_as=dtype)[dtype])
+        judged.append("float32")
+    if judged:
+        # Roundings grow with the unit roundoff, so a study at float32's also bounds float64.
+        checks += _expect_floats(scope, dims, judged, _unit("float32"), device, drawn_as=dtype)
+    if dtype not in ("float64", "float32"):
+        checks += _expect_floats(scope, dims, [dtype], _unit(dtype), device, drawn_as=dtype)
     return checks
 
 
@@ -113,13 +115,16 @@ def _expect_wide_integers(scope: Scope, dims: Dims, device: str) -> list[Expecte
         expected = Expected("wide integers", "float32", "float32", seed(scope, dims), _WIDE, share)
         wide = replace(expected, dtype="float64")
         tensors = draw(scope.inputs(dims), wide, device)
-        shadow, results = _follow_drawn(scope, dims, Shadow(RULES), tensors, wide)
-        if shadow.largest < 2.0 ** _SIGNIFICAND_BITS["float32"]:
-            roundings = max(shadow.see(result).roundings for result in results.values())
-            expected.rounding = 2 * gamma(roundings, _unit("float32")) * shadow.largest
-            expected.values = {**results, PLAIN: results["output"]}
-            expected.limits = {name: torch.zeros(()) for name in expected.values}
-            return [expected]
+        shadow = Shadow(RULES, below=2.0 ** _SIGNIFICAND_BITS["float32"])
+        try:
+            results = _follow_drawn(scope, dims, shadow, tensors, wide)
+        except TooLargeError:
+            continue
+        roundings = max(shadow.see(result).roundings for result in results.values())
+        expected.rounding = 2 * gamma(roundings, _unit("float32")) * shadow.largest
+        expected.values = {**results, PLAIN: results["output"]}
+        expected.limits = {name: torch.zeros(()) for name in expected.values}
+        return [expected]
     return []
 
 
@@ -140,12 +145,12 @@ def _analyse(scope: Scope, dims: Dims) -> Analysis:
 
 
 def _expect_floats(
-    scope: Scope, dims: Dims, dtypes: tuple[str, ...], device: str, drawn_as: str
-) -> dict[str, Expected]:
-    """Study the reference once, at the coarsest of the dtypes, and bound each dtype by it."""
+    scope: Scope, dims: Dims, dtypes: Sequence[str], unit: float, device: str, drawn_as: str
+) -> list[Expected]:
+    """Study the reference once, at a unit roundoff that no dtype exceeds, and bound each dtype by it."""
     blank = Expected("floats", "float64", drawn_as, seed(scope, dims))
     try:
-        study = _study(scope, dims, _unit(dtypes[-1]), device, blank)
+        study = _study(scope, dims, unit, device, blank)
     except RefusedError:
         values = compute(scope, dims, device, blank)
         checks = [_unbounded(replace(blank, dtype=dtype, values=values)) for dtype in dtypes]
@@ -155,7 +160,7 @@ def _expect_floats(
         checks = [
             check if check.informative or check.dtype != "float64" else _unbounded(check) for check in checks
         ]
-    return {check.dtype: _widened(scope, dims, device, check) for check in checks}
+    return [_widened(scope, dims, device, check) for check in checks]
 
 
 def _widened(scope: Scope, dims: Dims, device: str, expected: Expected) -> Expected:
@@ -175,8 +180,13 @@ def _bounded(expected: Expected, study: _Study) -> Expected:
     share = 2 * gamma(study.roundings, _unit(expected.dtype))
     # Each operation may also underflow (Higham, section 2.1), but none that has only zeros to work on.
     underflow = study.roundings * torch.finfo(getattr(torch, expected.dtype)).tiny
-    limits = {name: share * terms + underflow * (terms > 0) for name, terms in study.terms.items()}
-    informative = share <= _INFORMATIVE and all(bool(limit.isfinite().all()) for limit in limits.values())
+    limits = {
+        name: (share * terms).add_(terms > 0, alpha=underflow)
+        for name, terms in study.terms.items()
+        if name != PLAIN
+    }
+    informative = share <= _INFORMATIVE and all(map(_is_finite, limits.values()))
+    limits[PLAIN] = limits["output"]
     # Only where the limits per element tell nothing: they are the sharper ones.
     whole = min(_WIDEST_WHOLE, _WHOLE_ERRORS * study.roundings**0.5 * _unit(expected.dtype))
     whole = math.inf if informative else whole
@@ -193,7 +203,8 @@ def _unbounded(expected: Expected) -> Expected:
 
 def _study(scope: Scope, dims: Dims, unit: float, device: str, wide: Expected) -> _Study:
     tensors = draw(scope.inputs(dims), wide, device)
-    shadow, results = _follow_drawn(scope, dims, Shadow(RULES, unit=unit, exact=False), tensors, wide)
+    shadow = Shadow(RULES, unit=unit, exact=False)
+    results = _follow_drawn(scope, dims, shadow, tensors, wide)
     seen = {name: shadow.see(result) for name, result in results.items()}
     terms = {name: found.terms.clone() for name, found in seen.items()}
     return _Study(
@@ -203,6 +214,11 @@ def _study(scope: Scope, dims: Dims, unit: float, device: str, wide: Expected) -
     )
 
 
+def _is_finite(limit: Tensor) -> bool:
+    """Whether every element is a finite number; a finite sum tells in one pass, as no limit is negative."""
+    return math.isfinite(float(limit.sum())) or bool(limit.isfinite().all())
+
+
 def _unit(dtype: str) -> float:
     """Return the unit roundoff of a dtype."""
     return 2.0 ** -_SIGNIFICAND_BITS[dtype]
@@ -210,7 +226,7 @@ def _unit(dtype: str) -> float:
 
 def _follow_drawn(
     scope: Scope, dims: Dims, shadow: Shadow, tensors: Tensors, drawn: Expected
-) -> tuple[Shadow, Tensors]:
+) -> Tensors:
     """Follow the reference on inputs that were drawn, and their own sizes; values and gradients."""
     for name, tensor in tensors.items():
         shadow.track(name, tensor, tensor.abs())
@@ -219,4 +235,4 @@ def _follow_drawn(
     with shadow:
         results = differentiate_call(scope, dims, bind(scope, scope.reference, dims), tensors, cotangent)
     demand_declared_shape(scope, dims, results)
-    return shadow, results
+    return results

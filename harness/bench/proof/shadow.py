@@ -28,7 +28,21 @@ from harness.bench.proof.refusal import (
     key_of,
 )
 
-__all__ = ["Call", "Effect", "Layer", "RefusedError", "Replacement", "Rule", "Seen", "Shadow"]
+__all__ = [
+    "Call",
+    "Effect",
+    "Layer",
+    "RefusedError",
+    "Replacement",
+    "Rule",
+    "Seen",
+    "Shadow",
+    "TooLargeError",
+]
+
+
+class TooLargeError(Exception):
+    """The terms of a tensor reach the limit that was set for them."""
 
 
 @dataclass
@@ -62,7 +76,8 @@ class Shadow(Extremes, Guarded):
     rules: operation name (``aten.mul``) to rule. unit: the unit roundoff, zero where only degrees and
     terms are wanted. exact: demand coefficients that are exact in binary and refuse every operation
     on inputs that has no rule; such a program computes a polynomial. replacement: what stands in for
-    operations that are none.
+    operations that are none. below: what terms have to stay below; :class:`TooLargeError` ends the program
+    where they do not.
     ``operations`` lists what was called, with every argument that is no tensor; ``largest`` counts terms
     in units of the grain.
     """
@@ -74,12 +89,14 @@ class Shadow(Extremes, Guarded):
         unit: float = 0.0,
         exact: bool = True,
         replacement: Replacement | None = None,
+        below: float = math.inf,
     ) -> None:
         super().__init__()
         self._rules = rules
         self._unit = unit
         self._exact = exact
         self._replacement = replacement
+        self._below = below
         self._layers: dict[int, Layer] = {}
         self.operations: list[str] = []
         self.constants: list[Tensor] = []
@@ -188,6 +205,8 @@ class Shadow(Extremes, Guarded):
         """
         largest = float(terms.amax()) if terms.numel() else 0.0
         self.note_extremes(float(terms.nan_to_num().max()) if math.isnan(largest) else largest, degree)
+        if self.largest >= self._below < math.inf:
+            raise TooLargeError(f"terms reach {self.largest:g}, the limit is {self._below:g}")
         layer = self._layers.get(key_of(tensor))
         if layer is None:
             self._add_layer(tensor, terms, degree, roundings, own=own)
