@@ -150,7 +150,7 @@ _SHARE = "a share between 0 and 1, such as 0.005"
         (
             "processes = [2, 12]",
             f"`processes` in {FILE_NAME} is [2, 12]: give a list of 2 to 5 stages with 3 to 200 processes "
-            "each, such as [4, 12, 36].",
+            "each, such as [4, 12, 24].",
         ),
         ("counts = 'ignore'", f'`counts` in {FILE_NAME} is \'ignore\': give "explain" or "fail".'),
         (

@@ -102,7 +102,9 @@ def test_a_gate_does_not_cry_wolf_and_does_not_sleep() -> None:
                 f"{same.screened.mean():7.2f}  {same.processes.mean():9.1f}  "
                 + "  ".join(f"{share:9.3f}" for share in found)
             )
-            assert stopped <= most(SUITES, POLICY.false_alarms), lines[-1]
+            # Beyond a spread of 2 % a machine that says it cannot tell is no false alarm.
+            blind = same.insensitive_suites() if spread <= 0.02 else 0
+            assert stopped + blind <= most(SUITES, POLICY.false_alarms), lines[-1]
     sys.stdout.write("\n".join(["  ".join(heads), *lines, f"stopped in {SUITES} suites a line"]) + "\n")
     assert alarms <= most(SUITES * len(lines), POLICY.false_alarms)
 
@@ -152,10 +154,10 @@ def test_a_faster_head_never_fails() -> None:
 
 
 def test_the_error_is_shared_over_stages_and_cases() -> None:
-    """Twice the cases have half the error each, and so have both of two stages that judge."""
+    """Twice the cases have half the error each, and each of three stages that judge has a third of it."""
     assert cpu_test(cases=24).error == pytest.approx(cpu_test().error / 2)
-    assert cpu_test().stage_error == pytest.approx(cpu_test().error / 2)
-    assert cpu_test().planned == 48
+    assert cpu_test().stage_error == pytest.approx(cpu_test().error / 3)
+    assert cpu_test().planned == 60
 
 
 def test_a_hundred_cases_still_find_two_percent() -> None:
@@ -167,7 +169,7 @@ def test_a_hundred_cases_still_find_two_percent() -> None:
 def test_more_processes_detect_less() -> None:
     """What can be found shrinks with the processes, and with what may still follow."""
     test = cpu_test()
-    figures = [float(test.detectable(0.01, count, True)) for count in (4, 12, 24, 48)]
+    figures = [float(test.detectable(0.01, count, True)) for count in (4, 12, 36, 60)]
     assert figures == sorted(figures, reverse=True)
     assert float(test.detectable(0.01, 12, False)) < figures[1]
     assert float(test.detectable_ahead(0.001)) == test.detect

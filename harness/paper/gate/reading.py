@@ -69,7 +69,7 @@ class Reading:
             Step.PASS: f": {passed}",
             Step.FAIL: f"; {margin} is allowed",
             Step.INCONCLUSIVE: f": more than chance explains, and not surely above the {margin} allowed",
-            Step.INSENSITIVE: f": a slowdown below {found} may be missed, and one of {sensitivity} must not be",
+            Step.INSENSITIVE: f": a slowdown below {found} may be missed, one of {sensitivity} must not be",
         }[self.step]
 
 
