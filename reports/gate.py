@@ -121,7 +121,8 @@ def _list_facts(outcome: GateOutcome) -> Iterator[FactGroup]:
         "twin processes": outcome.twins,
     }
     for title, facts in parts.items():
-        yield FactGroup(title, tuple((plain(name), plain(value)) for name, value in list_facts(facts)))
+        pairs = ((plain(name), plain(value)) for name, value in list_facts(facts) if value)
+        yield FactGroup(title, tuple(pairs))
     yield FactGroup("policy", list_settings(outcome.policy))
 
 

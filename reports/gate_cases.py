@@ -155,7 +155,7 @@ def _meta(case: CaseOutcome) -> Iterator[str]:
         return
     if case.clock:
         yield f"clock: {plain(case.clock)}"
-    yield f"{' + '.join(str(len(stage)) for stage in case.stages)} pairs of processes"
+    yield f"{' + '.join(str(len(stage)) for stage in case.stages if stage)} pairs of processes"
     yield f"a call of base takes {format_seconds(_middle([number.seconds for number in case.numbers]))}"
     yield f"compared for {format_seconds(case.seconds)}"
 

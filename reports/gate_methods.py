@@ -68,7 +68,7 @@ def _tell_twins(outcome: GateOutcome, timed: list[CaseOutcome]) -> str:
 
 
 def _tell_stages(timed: list[CaseOutcome]) -> str:
-    ended = Counter(tuple(len(stage) for stage in case.stages) for case in timed)
+    ended = Counter(tuple(len(stage) for stage in case.stages if stage) for case in timed)
     told = [
         f"{cases(number)} ended after {count(len(sizes), 'stage')} with {' + '.join(map(str, sizes))} pairs"
         for sizes, number in sorted(ended.items())

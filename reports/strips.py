@@ -101,7 +101,8 @@ def draw_strip(case: CaseOutcome, axis: Axis, policy: Mapping[str, Any]) -> Stri
     stages = shares_of(case)
     if not any(stages):
         return None
-    lanes = tuple(_lane(number, stage, axis) for number, stage in enumerate(stages, start=1))
+    # A stage that the end of the budget left empty is no lane.
+    lanes = tuple(_lane(number, stage, axis) for number, stage in enumerate(stages, start=1) if stage)
     found = case.bounds
     return Strip(
         lanes=lanes,

@@ -213,6 +213,17 @@ def test_a_case_without_numbers_has_no_drawing() -> None:
     assert draw_strip(waiting, axis, {}) is None
 
 
+def test_a_stage_that_was_not_begun_is_not_told() -> None:
+    """What the end of a budget left empty is neither drawn nor counted as a stage."""
+    cut = replace(_case([0.0, 0.01]), stages=[*_case([0.0, 0.01]).stages, []])
+    strip = draw_strip(cut, common_axis({}), {})
+    assert strip
+    assert [lane.title for lane in strip.lanes] == ["stage 1"]
+    outcome = replace(make_outcome(), cases=[cut])
+    assert "1 case ended after 1 stage with 2 pairs" in " ".join(describe_gate(outcome))
+    assert "2 pairs of processes ·" in Page(render_html(outcome)).text
+
+
 def test_an_axis_of_its_own_holds_everything() -> None:
     """Whatever the numbers are, none lies beyond, and the axis has at least one tick and at most seven."""
     for logs in ([0.0], [1e-9, -1e-9], [0.3, 0.31], [-3.0, 4.0], [-900.0, 900.0]):
