@@ -70,12 +70,7 @@ class Interpreter(Zygote):
     """One child process with a channel to it."""
 
     def __init__(
-        self,
-        mode: str,
-        folders: Sequence[str],
-        environment: Mapping[str, str],
-        words: LastWords,
-        python: str = sys.executable,
+        self, mode: str, folders: Sequence[str], environment: Mapping[str, str], words: LastWords
     ) -> None:
         self.channel, other = Channel.pair()
         self._words = words
@@ -83,7 +78,7 @@ class Interpreter(Zygote):
         self.threads_at_start = 0
         # -P: the folder that the user happens to stand in adds no modules that the parent does not see.
         module = "harness.bench.measure.zygote"
-        command = [python, "-P", "-m", module, mode, str(other.fileno()), *folders]
+        command = [sys.executable, "-P", "-m", module, mode, str(other.fileno()), *folders]
         with other, words.path.open("ab") as log:
             # A session of its own: Ctrl-C reaches the parent alone, which then ends its children.
             self._process = subprocess.Popen(

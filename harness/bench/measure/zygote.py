@@ -25,17 +25,19 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 def main(arguments: list[str]) -> int:
-    """Serve: ``zygote.py fork|once|trunk DESCRIPTOR FOLDER …``."""
+    """Serve: ``zygote.py fork|once|trunk|bare-trunk DESCRIPTOR FOLDER …``."""
     mode, descriptor, *folders = arguments
     end_with_parent()
     _close_the_pipes()
     channel = Channel.of_descriptor(int(descriptor))
     # A crash then names the line of the page, on standard error.
     faulthandler.enable()
-    if mode == "trunk":
+    if mode in ("trunk", "bare-trunk"):
         from harness.bench.twins.branch import grow
 
-        _import_ahead()
+        # Timing needs nothing of it, and starts many trunks.
+        if mode == "trunk":
+            _import_ahead()
         channel.send({"ready": os.getpid(), "threads": thread_count()})
         serve_forks(channel, grow)
         return 0

@@ -48,11 +48,14 @@ class Side:
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
         """Read a side back."""
-        several = {
-            name: tuple(Path(path) for path in content[name]) for name in ("folders", "paths", "foreign")
-        }
-        single = {name: Path(content[name]) for name in ("root", "caches")}
-        return cls(name=content["name"], like=content["like"], **single, **several)
+        paths = {name: tuple(map(Path, content[name])) for name in ("folders", "paths", "foreign")}
+        return cls(
+            name=content["name"],
+            root=Path(content["root"]),
+            caches=Path(content["caches"]),
+            like=content["like"],
+            **paths,
+        )
 
     def enter(self) -> None:
         """Let this process see this version alone, and stand where its user would."""
@@ -79,9 +82,9 @@ class Side:
             # The folder that the process happens to stand in.
             return True
         place = Path(path).resolve()
-        if _lies_in(place, [self.root, Path(sys.prefix).resolve(), _INSTRUMENT]):
-            return False
-        return _lies_in(place, self.foreign)
+        own = (self.root, Path(sys.prefix).resolve(), _INSTRUMENT)
+        # An environment may lie in a worktree, and packages of a project in an environment.
+        return _depth(place, self.foreign) > _depth(place, own)
 
     def shadowed(self) -> list[str]:
         """Name what this process has imported already and would be served in place of this side's own."""
@@ -94,8 +97,9 @@ def _is_instrument(name: str) -> bool:
     return name.partition(".")[0] == "harness"
 
 
-def _lies_in(place: Path, folders: Iterable[Path]) -> bool:
-    return any(place.is_relative_to(folder) for folder in folders)
+def _depth(place: Path, folders: Iterable[Path]) -> int:
+    """Return how deep the deepest of these folders that holds a place lies; 0 where none does."""
+    return max((len(folder.parts) for folder in folders if place.is_relative_to(folder)), default=0)
 
 
 def _importable(folder: Path) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -36,12 +36,14 @@ class ShadowedError(SideRefusedError):
 class Trunk:
     """A freshly started interpreter that has imported torch and nothing of either side.
 
-    python: the program; environment: of the process. log: where it and all its children print.
+    environment: of the process. log: where it and all its children print. is_bare: whether it leaves to its
+    children what only judging needs, and is ready in half the time.
     """
 
-    def __init__(self, python: str, environment: Mapping[str, str], log: Path) -> None:
+    def __init__(self, environment: Mapping[str, str], log: Path, *, is_bare: bool = False) -> None:
         self._words = LastWords(log, [])
-        self._interpreter = Interpreter("trunk", [], environment, self._words, python)
+        mode = "bare-trunk" if is_bare else "trunk"
+        self._interpreter = Interpreter(mode, [], environment, self._words)
         self._channels: list[Channel] = []
 
     def __enter__(self) -> Self:
@@ -85,10 +87,12 @@ class Branch(Zygote):
         self._process = process
         self._words = words
         self._timeout = timeout_seconds
+        self._side = ""
 
     def become(self, side: Side, *, started: bool) -> None:
         """Send the side, and wait until its pages are read."""
         self._words.mark()
+        self._side = side.name
         self.channel.send({"side": side.as_json(), "started": started})
         answer = self.channel.receive(_IMPORT_SECONDS)
         if answer is None:
@@ -99,16 +103,19 @@ class Branch(Zygote):
         if "shadowed" in answer:
             brought = ", ".join(answer["shadowed"])
             raise ShadowedError(side.name, f"{side.name} brings its own {brought}, which torch imports too.")
-        if "strays" in answer:
-            raise SideRefusedError(
-                side.name,
-                f"{side.name} is not kept apart: it imported {answer['strays'][0]} "
-                f"({len(answer['strays'])} in all). Name the folders of its packages in `paths` of the "
-                "policy, and build what is compiled by `build`.",
-            )
+        self.demand_apart(answer.get("strays", ()))
         if "failed" in answer:
             raise SideRefusedError(side.name, f"{side.name} cannot be imported. {answer['failed']}")
         self.threads_at_start = int(answer["threads"])
+
+    def demand_apart(self, strays: Sequence[str]) -> None:
+        """Raise :class:`SideRefusedError` for what a process of this side holds of another place."""
+        if strays:
+            raise SideRefusedError(
+                self._side,
+                f"{self._side} is not kept apart: it imported {strays[0]} ({len(strays)} in all). Name the "
+                "folders of its packages in `paths` of the policy, and build what is compiled by `build`.",
+            )
 
     @contextlib.contextmanager
     def hire(self) -> Iterator[Worker]:

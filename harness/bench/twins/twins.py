@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -115,40 +114,42 @@ class Twins:
     _grown: int = 0
 
     @contextlib.contextmanager
-    def grove(self, names: Sequence[str]) -> Iterator[Grove]:
+    def grove(self, names: Sequence[str], *, judging: bool = False) -> Iterator[Grove]:
         """Start fresh interpreters and give branches of these sides.
 
-        Raises :class:`SideRefusedError` where a side cannot be imported, or would not be kept apart.
+        judging: whether they shall judge, and not just measure. Raises :class:`SideRefusedError` where a side
+        cannot be imported, or would not be kept apart.
         """
         self._grown += 1
         dice = random.Random(f"{self.seed}/{self._grown}")  # noqa: S311  # an order, no secret
         with contextlib.ExitStack() as stack:
             try:
-                branches = self._branches(names, stack, dice)
+                branches = self._branches(names, stack, dice, judging)
             except ShadowedError as error:
                 if self.reason:
                     raise
                 stack.close()
                 self.reason = str(error)
-                branches = self._branches(names, stack, dice)
+                branches = self._branches(names, stack, dice, judging)
             yield Grove(branches, self.sides, self.settings, self.scratch, self.processors, dice)
 
     def _branches(
-        self, names: Sequence[str], stack: contextlib.ExitStack, dice: random.Random
+        self, names: Sequence[str], stack: contextlib.ExitStack, dice: random.Random, judging: bool
     ) -> dict[str, Branch]:
         if self.reason:
-            trunks = {name: stack.enter_context(self._trunk(self.sides[name].paths)) for name in names}
+            own = {name: self._trunk(self.sides[name].paths, judging) for name in names}
+            trunks = {name: stack.enter_context(trunk) for name, trunk in own.items()}
         else:
-            trunks = dict.fromkeys(names, stack.enter_context(self._trunk(())))
+            trunks = dict.fromkeys(names, stack.enter_context(self._trunk((), judging)))
         timeout = self.settings.timeout_seconds
         return {
             name: trunks[name].branch(self.sides[name], timeout, started=bool(self.reason))
             for name in dice.sample(list(names), len(names))
         }
 
-    def _trunk(self, paths: Sequence[Path]) -> Trunk:
+    def _trunk(self, paths: Sequence[Path], judging: bool) -> Trunk:
         environment = worker_environment(self.settings.threads, self.settings.allocator, self.scratch)
         if paths:
             # What torch imports too must come from here in the first place.
             environment["PYTHONPATH"] = os.pathsep.join([*map(str, paths), environment["PYTHONPATH"]])
-        return Trunk(sys.executable, environment, self.scratch / "twins.log")
+        return Trunk(environment, self.scratch / "twins.log", is_bare=not judging)
