@@ -28,7 +28,8 @@ class Analysis:
     degree and majorant hold for every intermediate tensor, the majorant in units of its grain; roundings
     for the results. uninterpreted: the functions that were taken as arbitrary. plan: which operations they
     took the place of, in order. asked: how many of their values were asked for, by how deep they are
-    nested. results: at the point where the program was followed. grain: the finest of any tensor.
+    nested. results: at the point where the program was followed. outputs: the shapes of its values.
+    grain: the finest of any tensor.
     """
 
     degree: int
@@ -41,6 +42,7 @@ class Analysis:
     plan: tuple[bool, ...] = ()
     asked: Mapping[int, int] = field(default_factory=dict)
     results: Tensors = field(default_factory=dict)
+    outputs: Shapes = field(default_factory=dict)
     grain: int = 0
 
     def magnitude(self) -> int:
@@ -49,12 +51,17 @@ class Analysis:
         return int(limit * (1 - 1e-12))
 
 
-def analyse(program: Program, shapes: Shapes, seed: int, *, vjp: bool) -> Analysis:
+def analyse(
+    program: Program, shapes: Shapes, seed: int, *, vjp: bool, outputs: Shapes | None = None
+) -> Analysis:
     """Follow a program twice on different integers; both must do the same to the same constants.
 
-    Functions that are no polynomials are taken as arbitrary ones.
+    Functions that are no polynomials are taken as arbitrary ones. outputs: the shapes of its values, if known.
     """
-    first, second = (follow(program, shapes, seed + level, vjp=vjp, uninterpreted=True) for level in (0, 1))
+    first, second = (
+        follow(program, shapes, seed + level, vjp=vjp, uninterpreted=True, outputs=outputs)
+        for level in (0, 1)
+    )
     same = first.operations == second.operations and len(first.constants) == len(second.constants)
     if not same or not all(map(torch.equal, first.constants, second.constants)):
         raise RefusedError("the program does something else on other inputs, or carries data out of torch")
@@ -62,13 +69,20 @@ def analyse(program: Program, shapes: Shapes, seed: int, *, vjp: bool) -> Analys
 
 
 def follow(
-    program: Program, shapes: Shapes, seed: int, *, vjp: bool, uninterpreted: bool = False
+    program: Program,
+    shapes: Shapes,
+    seed: int,
+    *,
+    vjp: bool,
+    uninterpreted: bool = False,
+    outputs: Shapes | None = None,
 ) -> Analysis:
     """Follow a program once on small integers, or raise :class:`RefusedError`.
 
     uninterpreted: take functions that are no polynomials as arbitrary ones, and do not refuse them.
+    outputs: the shapes of its values, if known.
     """
-    point = Point.of_integers(program, shapes, _FOLLOWED, seed, vjp=vjp)
+    point = Point.of_integers(program, shapes, _FOLLOWED, seed, vjp=vjp, outputs=outputs)
     functions = Uninterpreted(Oracle(_FOLLOWED, seed, Past()), vjp=vjp)
     shadow = Shadow(RULES, replacement=functions if uninterpreted else None)
     for name, tensor in point.tensors.items():
@@ -89,6 +103,7 @@ def follow(
         tuple(functions.plan),
         dict(functions.bounds.asked),
         {name: result.clone() for name, result in results.items()},
+        {name: tuple(values.shape) for name, values in (point.cotangents or results).items()},
         max(shadow.finest_grain, functions.bounds.finest_grain),
     )
 
@@ -97,7 +112,7 @@ def demand_same_outside(
     program: Program, shapes: Shapes, seed: int, analysis: Analysis, *, vjp: bool
 ) -> None:
     """Refuse a program that computes something else now, where nothing follows it, than it did then."""
-    point = Point.of_integers(program, shapes, _FOLLOWED, seed, vjp=vjp)
+    point = Point.of_integers(program, shapes, _FOLLOWED, seed, vjp=vjp, outputs=analysis.outputs)
     trial = Trial(Oracle(_FOLLOWED, seed, Past()), analysis.plan) if analysis.uninterpreted else None
     results = point.evaluate(program, trial)
     for name, result in analysis.results.items():

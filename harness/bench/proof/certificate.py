@@ -175,7 +175,10 @@ class _Pass:
         for name, side in self._sides:
             if (name, self.vjp) not in self.known:
                 with telling(name):
-                    self.known[name, self.vjp] = analyse(side, self.shapes, self.seed, vjp=self.vjp)
+                    values = self.known.get((name, False))
+                    self.known[name, self.vjp] = analyse(
+                        side, self.shapes, self.seed, vjp=self.vjp, outputs=values and values.outputs
+                    )
         return [self.known[name, self.vjp] for name, _ in self._sides]
 
     def _search(self, analyses: list[Analysis], magnitude: int, count: int) -> Difference | None:
@@ -210,7 +213,7 @@ class _Pass:
         past: Past,
         watch: Watch | None = None,
     ) -> Tensors:
-        point = Point.of_integers(side, self.shapes, magnitude, seed, vjp=self.vjp)
+        point = Point.of_integers(side, self.shapes, magnitude, seed, vjp=self.vjp, outputs=analysis.outputs)
         if not analysis.uninterpreted:
             return _copied(point.evaluate(side, watch))
         trial = Trial(Oracle(magnitude, seed, past), analysis.plan)

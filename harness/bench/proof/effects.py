@@ -16,7 +16,7 @@ from torch import Tensor
 
 from harness.bench.proof.degree import Degree
 from harness.bench.proof.nesting import leaves
-from harness.bench.proof.operation import Call, Effect, Seen
+from harness.bench.proof.operation import Call, Effect, Seen, facts_of
 from harness.bench.proof.refusal import RefusedError, demand_coefficient
 
 
@@ -109,7 +109,7 @@ def finite(terms: Any) -> Any:
 def demand_exact_coefficient(call: Call, value: float) -> None:
     """Refuse a coefficient that is too fine, where all have to be exact."""
     if call.exact:
-        demand_coefficient(str(call.op.overloadpacket), value)
+        demand_coefficient(facts_of(call.op).name, value)
 
 
 def demand_no_factor(name: str, call: Call) -> None:

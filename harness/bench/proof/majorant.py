@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
 from harness.bench.inputs import Tensors
+from harness.bench.proof.operation import facts_of
 from harness.bench.proof.refusal import RefusedError, key_of
 
 # How many numbers the largest tensor of one replay may hold; more points are replayed in portions.
@@ -123,7 +124,7 @@ class Majorant(TorchDispatchMode):
             return self._record(func, args, kwargs or {})
 
     def _record(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        name = str(func.overloadpacket)
+        name = facts_of(func).name
         self.operations.append(name)
         slots = tree_map(self._look, (args, kwargs))
         data = any(self._holds_data[key_of(tensor)] for tensor in _tensors((args, kwargs)))

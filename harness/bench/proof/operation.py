@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any
 
 import torch
@@ -14,6 +15,36 @@ from harness.bench.proof.nesting import leaves, mapped
 
 
 @dataclass(frozen=True)
+class Facts:
+    """What torch says of an operation: its name, such as ``aten.mul``, and what it may do.
+
+    written: position and name of every argument that it writes into.
+    """
+
+    name: str
+    is_random: bool
+    is_mutable: bool
+    written: tuple[tuple[int, str], ...]
+
+
+@cache
+def facts_of(op: Any) -> Facts:
+    """Return what torch says of an operation; programs call few operations, and those many times."""
+    schema = op._schema
+    return Facts(
+        str(op.overloadpacket),
+        torch.Tag.nondeterministic_seeded in op.tags,
+        schema.is_mutable,
+        tuple(
+            (position, argument.name)
+            for position, argument in enumerate(schema.arguments)
+            if argument.alias_info is not None and argument.alias_info.is_write
+        ),
+    )
+
+
+# No frozen dataclass, as one is made of every argument of every operation, and freezing takes most of it.
+@dataclass(slots=True)
 class Seen:
     """A tensor argument of an operation together with what is known of it."""
 
@@ -54,7 +85,7 @@ class Call:
     unit: float
     exact: bool
 
-    @property
+    @cached_property
     def seen(self) -> list[Seen]:
         """The tensor arguments in order."""
         return [leaf for leaf in leaves((self.args, self.kwargs)) if isinstance(leaf, Seen)]

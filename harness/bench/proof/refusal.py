@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.bench.proof.grain import FINEST, grain_of, grain_of_all
 from harness.bench.proof.nesting import leaves
+from harness.bench.proof.operation import facts_of
 
 
 class RefusedError(Exception):
@@ -72,11 +73,9 @@ class Guarded(TorchDispatchMode):
 
 def edited(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
     """Return the tensors that an operation writes into."""
-    named = dict(zip((argument.name for argument in func._schema.arguments), args, strict=False))
     written = [
-        kwargs.get(argument.name, named.get(argument.name))
-        for argument in func._schema.arguments
-        if argument.alias_info is not None and argument.alias_info.is_write
+        args[position] if position < len(args) else kwargs.get(name)
+        for position, name in facts_of(func).written
     ]
     return [leaf for leaf in leaves(written) if isinstance(leaf, Tensor)]
 

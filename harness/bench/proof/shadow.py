@@ -17,7 +17,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from harness.bench.proof.degree import Degree, Extremes
 from harness.bench.proof.nesting import leaves, mapped
-from harness.bench.proof.operation import Call, Effect, Rule, Seen
+from harness.bench.proof.operation import Call, Effect, Rule, Seen, facts_of
 from harness.bench.proof.refusal import (
     Guarded,
     RefusedError,
@@ -97,6 +97,8 @@ class Shadow(Extremes, Guarded):
         self._exact = exact
         self._replacement = replacement
         self._below = below
+        # Values are no larger than their terms, so an infinite one comes from a constant or a plain number.
+        self._may_be_infinite = False
         self._layers: dict[int, Layer] = {}
         self.operations: list[str] = []
         self.constants: list[Tensor] = []
@@ -104,6 +106,7 @@ class Shadow(Extremes, Guarded):
 
     def track(self, name: str, tensor: Tensor, terms: Tensor | float) -> None:
         """Declare an input: a variable of the given name whose absolute values ``terms`` bounds."""
+        self._may_be_infinite |= not math.isfinite(float(tensor.detach().sum()))
         bound = torch.as_tensor(terms, dtype=torch.float64, device=tensor.device).expand(tensor.shape)
         self._write(tensor, bound, Degree.variable(name), 0.0)
 
@@ -116,9 +119,12 @@ class Shadow(Extremes, Guarded):
         return Seen(tensor, terms, layer.degree, layer.roundings)
 
     def _follow(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        name = str(func.overloadpacket)
-        self.operations.append(f"{name}{_plain_arguments(args, kwargs)}")
-        if torch.Tag.nondeterministic_seeded in func.tags:
+        facts = facts_of(func)
+        name = facts.name
+        plain = _plain_arguments(args, kwargs)
+        self.operations.append(f"{name}{plain}")
+        self._may_be_infinite |= not _NOT_FINITE.isdisjoint(plain)
+        if facts.is_random:
             raise RefusedError(f"{name} draws random numbers")
         see = self._look
         seen_args, seen_kwargs = mapped(see, args), mapped(see, kwargs)
@@ -126,9 +132,9 @@ class Shadow(Extremes, Guarded):
         call = Call(func, seen_args, seen_kwargs, result, self._unit, self._exact)
         self._note_backend(name, args)
         outputs = [leaf for leaf in leaves(result) if isinstance(leaf, Tensor)]
-        if func._schema.is_mutable:
+        if facts.is_mutable:
             demand_returned(name, func, args, kwargs, outputs)
-        if func._schema.is_mutable or any(key_of(out) not in self._layers for out in outputs):
+        if facts.is_mutable or any(key_of(out) not in self._layers for out in outputs):
             self._apply(name, call, outputs)
         if any(not seen.is_constant for seen in call.seen):
             demand_kept(name, outputs)
@@ -165,7 +171,7 @@ class Shadow(Extremes, Guarded):
             return rule(name, call)
         if constant and (self._exact or rule is None or not call.seen):
             return self._constants(name, call, outputs)
-        if self._exact:
+        if self._exact and (self._may_be_infinite or self.largest > _LARGE):
             _demand_taken(name, call, outputs)
         try:
             replaced = self._replacement and self._replacement.bound(call)
@@ -183,7 +189,18 @@ class Shadow(Extremes, Guarded):
         if any(_is_unwritten(seen.terms) for seen in call.seen):
             raise RefusedError(f"{name} reads memory that was never written")
         roundings = max(map(_constant_roundings, outputs), default=0.0)
-        return Effect([_size(out) for out in outputs], [self._degree(out) for out in outputs], roundings)
+        return Effect([self._size(out) for out in outputs], [self._degree(out) for out in outputs], roundings)
+
+    def _size(self, constant: Tensor) -> Tensor:
+        """Return the terms of a constant; an infinite one marks what a softmax leaves out, without error."""
+        size = constant.double().abs()
+        # A finite sum tells in one pass that every element is a finite number.
+        if math.isfinite(float(size.sum())):
+            return size
+        if bool(size.isnan().any()):
+            raise RefusedError("a constant of the program is not a number")
+        self._may_be_infinite = True
+        return torch.where(size.isinf(), 0.0, size)
 
     def _degree(self, constant: Tensor) -> Degree:
         return Degree.of(constant, demand_grain(constant) if self._exact else 0)
@@ -192,7 +209,7 @@ class Shadow(Extremes, Guarded):
         """Note a tensor that was made elsewhere, with all of its storage: other views of it may follow."""
         count = tensor.untyped_storage().nbytes() // tensor.element_size()
         whole = tensor.detach().as_strided((count,), (1,), 0)
-        self._write(whole, _size(whole), self._degree(whole), _constant_roundings(whole), own=True)
+        self._write(whole, self._size(whole), self._degree(whole), _constant_roundings(whole), own=True)
         self.constants.append(whole.clone())
         return self._layers[key_of(tensor)]
 
@@ -248,6 +265,10 @@ class Shadow(Extremes, Guarded):
             self.backends.add(backend.name)
 
 
+# What Python writes for numbers that are not finite.
+_NOT_FINITE = frozenset({"inf", "-inf", "nan"})
+# Integers times terms as large as this may overflow.
+_LARGE = 1e100
 # The first make memory that holds nothing yet; the second replace whatever their target held.
 UNWRITTEN = frozenset(
     f"aten.{name}" for name in ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")
@@ -294,13 +315,6 @@ def _is_below_infinity(value: Tensor) -> bool:
     """Whether every element is a number and less than infinity."""
     # The largest of elements of which one is no number is none either.
     return not value.is_floating_point() or not value.numel() or float(value.amax()) < math.inf
-
-
-def _size(constant: Tensor) -> Tensor:
-    """Return the terms of a constant; an infinite one marks what a softmax leaves out, without error."""
-    if bool(constant.isnan().any()):
-        raise RefusedError("a constant of the program is not a number")
-    return torch.where(constant.isinf(), 0.0, constant.double().abs())
 
 
 def _constant_roundings(constant: Tensor) -> float:

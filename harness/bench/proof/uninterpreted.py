@@ -12,7 +12,7 @@ from harness.bench.proof.bending import BENDING
 from harness.bench.proof.bounds import Bounds
 from harness.bench.proof.formula import Formula, Function
 from harness.bench.proof.nesting import leaves, mapped
-from harness.bench.proof.operation import Call, Effect, Seen
+from harness.bench.proof.operation import Call, Effect, Seen, facts_of
 from harness.bench.proof.oracle import Oracle
 from harness.bench.proof.refusal import Guarded, RefusedError, demand_finite, edited
 from harness.bench.proof.smooth import POLYNOMIALS, SMOOTH
@@ -40,14 +40,15 @@ class Uninterpreted:
 
     def run(self, func: Any, given: tuple[Any, Any], seen: tuple[Any, Any]) -> Any:
         """Run an operation on its arguments, or what takes its place."""
-        function = FUNCTIONS.get(str(func.overloadpacket))
+        facts = facts_of(func)
+        function = FUNCTIONS.get(facts.name)
         plain = not _SPECIAL & seen[1].keys()
         self._replaced = function is not None and plain and function.applies(self.bounds, seen[0])
         if function is not None:
             self.plan.append(self._replaced)
             if self._replaced and function.jumps and not self._vjp:
-                self._note_jump(str(func.overloadpacket), seen[0])
-        for tensor in edited(func, *given) if func._schema.is_mutable else ():
+                self._note_jump(facts.name, seen[0])
+        for tensor in edited(func, *given) if facts.is_mutable else ():
             self.bounds.forget(tensor)
         return perform(self._oracle, func, *given, replaced=self._replaced)
 
@@ -68,7 +69,7 @@ class Uninterpreted:
 
     def bound(self, call: Call) -> Effect | None:
         """Return what is known of the result of a replaced operation, or of a polynomial of such results."""
-        name = self.bounds.operation = str(call.op.overloadpacket)
+        name = self.bounds.operation = facts_of(call.op).name
         formula = FUNCTIONS[name].formula if self._replaced else POLYNOMIALS.get(name)
         if formula is None:
             return None
@@ -94,7 +95,7 @@ class Trial(Guarded):
         self._steps: Iterator[bool] = iter(plan)
 
     def _follow(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        replaced = str(func.overloadpacket) in FUNCTIONS and self._step()
+        replaced = facts_of(func).name in FUNCTIONS and self._step()
         return perform(self._oracle, func, args, kwargs, replaced=replaced)
 
     def _step(self) -> bool:
@@ -116,15 +117,15 @@ def perform(
     oracle: Oracle, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, replaced: bool
 ) -> Any:
     """Run an operation, or what takes its place."""
-    function = FUNCTIONS.get(str(func.overloadpacket))
-    result = _evaluate(oracle, function.formula, args, kwargs) if replaced and function else None
-    mutable = func._schema.is_mutable
-    for tensor in edited(func, args, kwargs) if mutable else ():
+    facts = facts_of(func)
+    function = FUNCTIONS.get(facts.name) if replaced else None
+    result = _evaluate(oracle, function.formula, args, kwargs) if function else None
+    for tensor in edited(func, args, kwargs) if facts.is_mutable else ():
         oracle.forget(tensor)
-    if function is None or not replaced:
+    if function is None:
         return func(*args, **kwargs)
     like = None if function.in_rows else args[0]
-    result = args[0].copy_(result) if mutable else mapped(lambda out: _laid_out(out, like), result)
+    result = args[0].copy_(result) if facts.is_mutable else mapped(lambda out: _laid_out(out, like), result)
     oracle.note([leaf for leaf in leaves(result) if isinstance(leaf, Tensor)])
     return result
 

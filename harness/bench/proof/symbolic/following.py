@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
 
+from harness.bench.proof.operation import facts_of
 from harness.bench.proof.refusal import Guarded, RefusedError, demand_returned
 from harness.bench.proof.shadow import OVERWRITES
 from harness.bench.proof.shadow import UNWRITTEN as ALLOCATIONS
@@ -50,7 +51,7 @@ class Following(Guarded):
         return self._memory.read(tensor)
 
     def _follow(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        name = str(func.overloadpacket)
+        name = facts_of(func).name
         if torch.Tag.nondeterministic_seeded in func.tags and name not in RULES:
             raise RefusedError(f"{name} draws random numbers")
         look = self._look
