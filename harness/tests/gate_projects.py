@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Self
 
 from harness.tests.projects import PAGE, implementation
@@ -263,3 +266,127 @@ def make_project(root: Path, ways: Mapping[str, Way], settings: str = "") -> Rep
 
 def _fill(text: str, nanoseconds: int) -> str:
     return text.replace("COST", str(nanoseconds))
+
+
+_SPIN = """
+#include <time.h>
+
+static long now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return time.tv_sec * 1000000000L + time.tv_nsec;
+}
+
+static void spin(long nanoseconds) {
+    long end = now() + nanoseconds;
+    while (now() < end) {
+    }
+}
+"""
+COMPILED_WAYS = {
+    "library_by_path": Way(
+        "library.work()",
+        """
+        import ctypes
+        from pathlib import Path
+        import lib
+
+        library = ctypes.CDLL(str(Path(lib.__file__).parent / "libwork.so"))
+        """,
+        {"lib/__init__.py": "", "src/work.c": f"{_SPIN}\nvoid work(void) {{ spin(COSTL); }}\n"},
+    ),
+    "extension_module": Way(
+        "extension.work()",
+        "from lib import extension",
+        {
+            "src/extension.c": f"""
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+{_SPIN}
+static PyObject *work(PyObject *self, PyObject *none) {{
+    spin(COSTL);
+    Py_RETURN_NONE;
+}}
+
+static PyMethodDef methods[] = {{{{"work", work, METH_NOARGS, ""}}, {{0}}}};
+static struct PyModuleDef module = {{PyModuleDef_HEAD_INIT, "extension", "", -1, methods}};
+
+PyMODINIT_FUNC PyInit_extension(void) {{ return PyModule_Create(&module); }}
+""",
+        },
+    ),
+}
+_INCLUDE = "$(python -c 'import sysconfig; print(sysconfig.get_path(\\\"include\\\"))')"
+COMPILED_SETTINGS = f"""
+build = [
+    "cc -O1 -shared -fPIC -o lib/libwork.so src/work.c",
+    "cc -O1 -shared -fPIC -I{_INCLUDE} -o lib/extension.so src/extension.c",
+]
+"""
+
+_VERSION = "Metadata-Version: 2.1\nName: dep\nVersion: COST\n"
+VENDORED_WAYS = {
+    "vendored_package": Way(
+        "dep.work()",
+        "import dep",
+        {"vendor/dep/__init__.py": _WORK, "vendor/dep-1.0.dist-info/METADATA": _VERSION},
+    ),
+    "version_of_a_package": Way(
+        "burn(cost)",
+        """
+        from importlib.metadata import version
+        from lib.clock import burn
+
+        cost = int(version("dep"))
+        """,
+    ),
+}
+VENDORED_SETTINGS = 'paths = ["vendor", "."]\n'
+
+
+def also_imported_by_torch(module: ModuleType) -> dict[str, Way]:
+    """Return the way of a vendored copy of a module that is imported wherever torch is."""
+    assert module.__file__ is not None
+    source = Path(module.__file__).read_text(encoding="utf-8")
+    name = module.__name__
+    way = Way(
+        f"burn({name}.NANOSECONDS)",
+        f"import {name}\nfrom lib.clock import burn",
+        {f"vendor/{name}.py": f"{source}\n\nNANOSECONDS = COST\n"},
+    )
+    return {"module_of_torch": way}
+
+
+# What `pip install --editable` leaves behind: whatever nothing else has comes from the user's worktree.
+EDITABLE = """
+import sys
+from importlib.machinery import PathFinder
+
+
+class Editable:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        return PathFinder.find_spec(name, [ROOT])
+
+
+sys.meta_path.append(Editable)
+"""
+STRAYING_WAYS = {
+    "at_import": Way("work()", "from generated import work", {"lib/unused.py": _WORK}),
+    "within_the_call": Way("import generated\ngenerated.work()", files={"lib/unused.py": _WORK}),
+}
+SOURCE_WAYS = {
+    "package_in_src": Way("work()", "from own import work", {"src/own/__init__.py": _WORK}),
+}
+
+
+def install_copy(repo: Repo, folder: str, site: Path) -> Path:
+    """Install the packages of a folder as `pip install .` does, and return where they lie then."""
+    shutil.copytree(repo.root / folder, site)
+    record = "".join(f"{path.relative_to(site)},,\n" for path in site.rglob("*.py"))
+    about = site / "own-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: own\nVersion: 1.0\n")
+    (about / "RECORD").write_text(f"{record}own-1.0.dist-info/RECORD,,\n")
+    (about / "direct_url.json").write_text(json.dumps({"url": repo.root.as_uri(), "dir_info": {}}))
+    return site

@@ -62,6 +62,8 @@ class Inspector:
                 return Inspection(begun)
             counted = worker.ask(Job("tally").as_request())
             ended = worker.ask(Job("end", options={"meters": False}).as_request())
+            # Much is imported only by the call itself.
+            self.branch.demand_apart(worker.ask(Job("strays").as_request()).get("strays", ()))
         counts = {**counted.get("counts", {}), **self._macs(case)}
         return Inspection(ended, begun["bits"], begun["agreement"]["level"], counts)
 

@@ -91,12 +91,14 @@ def check_out(project: Path, base: str, head: str | None = None) -> Iterator[Che
         )
     scratch = Scratch()
     try:
-        writer = _Writer(repository, scratch.path, inside)
+        # Where modules lie is told without links, such as a temporary folder may be behind.
+        folder = scratch.path.resolve()
+        writer = _Writer(repository, folder, inside)
         yield Checkouts(
             writer.write(BASE, base, base_commit, {}),
             writer.write(HEAD, head or "HEAD", head_commit, changes),
             repository.root,
-            scratch.path,
+            folder,
         )
     finally:
         scratch.close()

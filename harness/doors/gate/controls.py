@@ -75,7 +75,7 @@ class Controls:
             folders=tuple(moved[folder] for folder in head.folders),
             paths=tuple(moved[path] for path in head.paths),
             caches=copy.caches,
-            foreign=(self.checkouts.base.copy, self.checkouts.head.copy, self.checkouts.repository),
+            foreign=(*head.foreign, head.root),
             like=HEAD,
         )
 

@@ -17,6 +17,7 @@ from harness.doors.gate.building import build
 from harness.doors.gate.checkouts import Checkout, Checkouts, check_out
 from harness.doors.gate.contests import Contest, Contestants
 from harness.doors.gate.controls import Controls
+from harness.doors.gate.installed import installed_from
 from harness.doors.gate.survey import BASE, HEAD, Choice, Survey, survey
 from harness.doors.project import Project, find_project
 from harness.paper.errors import Exit, NothingToMeasureError, SameopError
@@ -116,7 +117,11 @@ def side_of(checkout: Checkout, policy: Policy, checkouts: Checkouts) -> Side:
         folders=project.folders,
         paths=tuple((checkout.project / path).resolve() for path in policy.paths),
         caches=checkout.caches,
-        foreign=(*(copy for copy in copies if copy != checkout.copy), checkouts.repository),
+        foreign=(
+            *(copy for copy in copies if copy != checkout.copy),
+            checkouts.repository,
+            *installed_from(checkout.project, checkouts.repository),
+        ),
     )
 
 
@@ -124,7 +129,7 @@ def side_of(checkout: Checkout, policy: Policy, checkouts: Checkouts) -> Side:
 def _grown(twins: Twins) -> Iterator[Grove]:
     """Grow the first grove; a side that cannot be imported ends the run."""
     try:
-        with twins.grove((BASE, HEAD)) as grove:
+        with twins.grove((BASE, HEAD), judging=True) as grove:
             yield grove
     except SideRefusedError as error:
         kind = BaseRefusedError if error.side == BASE else HeadRefusedError
