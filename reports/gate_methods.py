@@ -16,7 +16,16 @@ from .prose import cases, count, join, list_words, span
 from .strips import share_in
 
 # Settings that are shares, though their names do not end in the word.
-_SHARES = ("margin", "detect", "sensitivity", "false_alarms", "wall_margin", "memory_margin", "plant")
+_SHARES = (
+    "margin",
+    "detect",
+    "sensitivity",
+    "false_alarms",
+    "wall_margin",
+    "memory_margin",
+    "plant",
+    "baseline_margin",
+)
 
 
 def list_settings(policy: Mapping[str, Any]) -> Pairs:

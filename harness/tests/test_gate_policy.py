@@ -17,6 +17,7 @@ sensitivity = 0.08
 false_alarms = 0.01
 wall_margin = 0.2
 memory_margin = 0.05
+baseline_margin = 0.2
 insensitive_share = 0
 processes = [5, 10]
 seconds_per_case = 2
@@ -70,6 +71,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
     assert (policy.margin, policy.detect, policy.sensitivity) == (0.01, 0.03, 0.08)
     assert (policy.processes, policy.paths, policy.build) == ((5, 10), (".", "src"), ("make -C native",))
     assert (policy.counts, policy.plant, policy.insensitive_share) == ("fail", 0.04, 0)
+    assert (policy.wall_margin, policy.memory_margin, policy.baseline_margin) == (0.2, 0.05, 0.2)
     assert policy.accepts[0].expires == date(2030, 1, 31)
 
 
@@ -167,12 +169,12 @@ _SHARE = "a share between 0 and 1, such as 0.005"
         (
             _CASE + 'reason = "Noise."',
             f"{FILE_NAME}, [[case]] 1 changes nothing: give one of margin, detect, sensitivity, wall_margin, "
-            "memory_margin, counts, threads, or remove it.",
+            "memory_margin, baseline_margin, counts, threads, or remove it.",
         ),
         (
             _CASE + 'reason = "Noise."\nbuild = []',
             f"{FILE_NAME}, [[case]] 1 has the unknown key 'build': known are match, reason, margin, detect, "
-            "sensitivity, wall_margin, memory_margin, counts, threads.",
+            "sensitivity, wall_margin, memory_margin, baseline_margin, counts, threads.",
         ),
         (
             _CASE + 'reason = "Noise."\nmargin = 0.03',

@@ -67,10 +67,16 @@ class CasePolicy:
     sensitivity: float
     wall_margin: float
     memory_margin: float
+    baseline_margin: float
     counts: Counts
     threads: int = 1
     reasons: tuple[str, ...] = ()
     accepts: tuple[Accept, ...] = ()
+
+    @property
+    def baseline_sensitivity(self) -> float:
+        """The slowdown that must be found against a stored baseline."""
+        return 3 * self.baseline_margin
 
     @property
     def wall_detect(self) -> float:
@@ -94,6 +100,8 @@ class Policy:
     processes: pairs of fresh processes in each stage, the first of which only screens. counts: whether a rise
     of what one call does is explained or fails. build: commands that are run in both copies before anything
     is imported. paths: folders that each side imports from. plant: the slowdown that every run must find.
+    baseline_margin: the slowdown against a stored baseline that is nobody's business; it stands for what two
+    sessions on one machine differ by, which no number of either tells.
     """
 
     margin: float = 0.005
@@ -111,6 +119,8 @@ class Policy:
     build: tuple[str, ...] = ()
     paths: tuple[str, ...] = (".",)
     plant: float = 0.05
+    # On a shared machine of two cores unchanged code, measured twice within minutes, differed by up to 25 %.
+    baseline_margin: float = 0.10
     cases: tuple[CaseTable, ...] = ()
     accepts: tuple[Accept, ...] = ()
 
@@ -269,6 +279,7 @@ _SETTINGS: Mapping[str, Key] = {
     "sensitivity": share("0.05"),
     "wall_margin": share("0.1"),
     "memory_margin": share("0.02"),
+    "baseline_margin": share("0.1"),
     "counts": one_of("explain", "fail"),
     "threads": whole(1, 1024),
 }
