@@ -77,6 +77,15 @@ def test_one_implementation_took_turns_with_nobody() -> None:
     assert "lock-step" not in methods(single())
 
 
+def test_how_far_apart_processes_began_is_told() -> None:
+    """Where a record knows it, and where there were several processes."""
+    assert "The first and the last of a case began 12.5 s apart" in methods(
+        single(first_to_last_process_seconds=12.5)
+    )
+    assert "apart" not in methods(single(first_to_last_process_seconds=0.0))
+    assert "apart" not in methods(single())
+
+
 def test_cases_that_began_apart_took_no_turns() -> None:
     """A case that a later session measured by itself shared no turns with the earlier ones."""
     first, second, *_ = make_run().records

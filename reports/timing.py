@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from harness.paper.record import Reading, Record
 from harness.paper.store import Run
+from harness.paper.units import format_seconds
 
 from .facts import number_in, part_in
 from .latencies import CPU_TIME, EVENTS, WALL, processes_of
@@ -62,6 +63,7 @@ def _tell_processes(run: Run, records: Sequence[Record], readings: Sequence[Read
             f"on the CPU they were forked in turn from {asked[0]} interpreters, each started by itself, so "
             "that memory lies differently in them"
         )
+    sentences.append(_tell_apart(readings))
     told = count_words(readings, "interval")
     sentences.append(f"the interval is {list_words(told)}" if told else "")
     stopped = count_words(readings, "stopped")
@@ -72,6 +74,20 @@ def _tell_processes(run: Run, records: Sequence[Record], readings: Sequence[Read
             f"in {cases(modes)} the processes fell into groups far apart, which stand beside the number"
         )
     return join(sentences)
+
+
+def _tell_apart(readings: Sequence[Reading]) -> str:
+    """Say how far the processes of a case lay apart, where there were several."""
+    found = [number_in(reading.facts, "first_to_last_process_seconds") for reading in readings]
+    apart = [seconds for seconds in found if seconds]
+    if not apart:
+        return ""
+    low, high = (format_seconds(end(apart)) for end in (min, max))
+    return (
+        f"the first and the last of a case began {low if low == high else f'{low} to {high}'} apart, because "
+        "the workloads of a stretch of the run had one process each in turn, and a case so met more than one "
+        "state of the machine"
+    )
 
 
 def _tell_samples(readings: Sequence[Reading]) -> str:

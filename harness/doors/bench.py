@@ -115,7 +115,7 @@ class Bench:
             self.run = run
             self._attach_pytest_benchmark(run.folder)
             self._asked = [_name(item) for item in items if _kind(item) == "test_speed"]
-            run.asked = self._asked
+            run.asked, run.watcher = self._asked, self
             claims = [claim for item in items if (claim := _claim(item)) and claim.name not in run.known]
             self._start_progress(items, len(claims))
             try:
@@ -127,8 +127,7 @@ class Bench:
                 self.shows_progress = False
                 self.account = run.close_account()
                 self.page = run.write_page()
-                if run.is_full:
-                    self._detach_pytest_benchmark()
+                self._detach_pytest_benchmark(run)
 
     def _attach_pytest_benchmark(self, folder: Path) -> None:
         session = getattr(self.config, "_benchmarksession", None)
@@ -139,10 +138,12 @@ class Bench:
         if session.json is None:
             session.json = RunFile(folder / BENCHMARK_NAME)
 
-    def _detach_pytest_benchmark(self) -> None:
-        """Let pytest-benchmark write nothing where there is no room: it would end in a traceback."""
+    def _detach_pytest_benchmark(self, run: MeasuringRun) -> None:
+        """Let pytest-benchmark write nothing without room or numbers: it would end in a complaint."""
         session = getattr(self.config, "_benchmarksession", None)
-        if session is not None and isinstance(session.json, RunFile):
+        if session is None or not isinstance(session.json, RunFile):
+            return
+        if run.is_full or not session.benchmarks:
             session.json = None
 
     def _start_progress(self, items: Sequence[pytest.Item], claims: int) -> None:
@@ -173,6 +174,16 @@ class Bench:
             earlier = _name(item) in self.run.known
             line = self._ending(_name(item)) + (" (from an earlier session)" if earlier else "")
             self._progress.end(_kind(item), line, worked=not earlier)
+
+    def advance(self, case: Case, replicates: int, seconds: float) -> None:
+        """Show which cases are measured before their own turn comes."""
+        if self._progress:
+            self._progress.advance(f"process {replicates} of {case.id.group}", seconds)
+
+    def finish(self, cases: int, seconds: float) -> None:
+        """Count cases that are measured before their own turn comes."""
+        if self._progress:
+            self._progress.finish("test_speed", cases, seconds)
 
     def _ending(self, name: str) -> str:
         assert self.run is not None

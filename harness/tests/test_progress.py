@@ -129,3 +129,42 @@ def test_guesses_count_until_others_are_known() -> None:
     assert progress.time_left() == "3:02"  # 99 steps of (6 + 5 · 1) ÷ 6 s
     steps(progress, clock, *[("claim", 6.0)] * 50)
     assert progress.time_left() == "4:32"  # 49 steps of (51 · 6 + 5 · 1) ÷ 56 s
+
+
+def test_steps_that_are_worked_on_together() -> None:
+    """What is spent ahead lowers the time left at once; what is done is counted before it is reported."""
+    screen, clock = Screen(isatty=True), Clock()
+    progress = Progress(screen, ["case"] * 4, clock, lambda: 80, guesses={"case": 10.0})
+    progress.begin("a case")
+    for seconds, left in ((5, "0:35"), (5, "0:30"), (6, "0:24")):
+        clock.seconds += seconds
+        progress.advance("a group", seconds)
+        assert screen.written[-1] == f"~[0/4] a group … ({left} left)"
+    progress.finish("case", 2, 10.0)
+    # Two steps of (5 · 10 + 2 · 5) ÷ 7 s, less 6 s of theirs.
+    assert progress.time_left() == "0:11"
+    progress.finish("case", 1, 6.0)
+    progress.end("case", "done")
+    progress.end("case", "done")
+    assert screen.written[-2] == "~[2/4] done (0:08 left)"
+    progress.end("case", "done")
+    progress.begin("the last")
+    clock.seconds += 7
+    progress.end("case", "the last")
+    assert screen.written[-2:] == ["~[4/4] the last", ""]
+    assert progress.time_left() == "0:00"
+
+
+def test_a_log_is_not_silent_for_long() -> None:
+    """Where nothing is rewritten, what is under way is told now and then, below the counters."""
+    screen, clock = Screen(isatty=False), Clock()
+    progress = Progress(screen, ["case"] * 12, clock, guesses={"case": 5.0})
+    for _ in range(25):
+        clock.seconds += 1
+        progress.advance("a group", 1)
+    assert screen.written == [f"        a group … ({left} left)" for left in ("0:50", "0:40")]
+    progress.finish("case", 12, 25.0)
+    progress.end("case", "done")
+    clock.seconds += 9
+    progress.advance("another", 0)
+    assert len(screen.written) == 3

@@ -24,7 +24,7 @@ from harness.bench.measure.session import Session
 from harness.bench.measure.settings import Settings
 from harness.bench.measure.workers import Workers
 from harness.paper.record import Record, Status
-from harness.tests.projects import implementation, make_project
+from harness.tests.projects import Project, implementation, make_project
 from harness.tests.test_workers import command, descendants, linux_only, wait_until_gone
 
 # Long enough for every honest job here, short enough to wait for.
@@ -297,7 +297,9 @@ def test_neighbours_keep_their_numbers(measured: dict[str, Record]) -> None:
 @linux_only
 def test_no_process_is_left_behind(measured: dict[str, Record], workers: Workers) -> None:
     """What a page forks or starts ends with its worker, also where it hides in a session of its own."""
-    zygotes = {process for process in descendants(os.getpid()) if "zygote" in command(process)}
+    # A worker that is just ending has the command of its zygote.
+    children = Path("/proc/self/task", str(os.getpid()), "children").read_text(encoding="ascii").split()
+    zygotes = {int(process) for process in children if "zygote" in command(int(process))}
     assert len(zygotes) == 2
     assert not wait_until_gone(hired(workers) - zygotes)
 
@@ -458,3 +460,84 @@ def test_directions_share_one_evaluation_of_the_reference(tmp_path: Path) -> Non
     session.measure([[forward], [training]], kept)
     assert left == [True, False]
     assert len(workers.asked) == 1
+
+
+def planned(folder: Path, *operators: str) -> tuple[Project, list[list[Case]]]:
+    """Return a project with a page for every operator, and its groups."""
+    project = make_project(folder, implementation("other", "return factor * x"))
+    page = project.page.read_text(encoding="utf-8")
+    project.page.unlink()
+    for operator in operators:
+        text = page.replace('"scale"', f'"{operator}"')
+        (project.page.parent / f"{operator}.py").write_text(text, encoding="utf-8")
+    groups: dict[str, list[Case]] = {}
+    for case in plan_cases(load_catalogue([project.page.parent]), Selection(device="cpu")).cases:
+        groups.setdefault(case.scope.operator.name, []).append(case)
+    return project, [groups[operator] for operator in operators]
+
+
+def test_a_stretch_spreads_the_processes_of_a_case(tmp_path: Path) -> None:
+    """Between two processes of a case the other groups have theirs; a group is kept as soon as it is done."""
+    project, groups = planned(tmp_path, "one", "two", "three")
+    kept = Kept()
+    with Workers([project.page.parent], 1, TIMEOUT_SECONDS, zygotes=2) as workers:
+        session = hasty(workers, 6)
+        session.settings = replace(session.settings, processes=(3, 3))
+        session.measure(groups, kept)
+    names = [(name.partition("/")[0], replicates) for name, replicates in kept.steps]
+    # A step more, in which its records were made.
+    passes = [
+        names[:3],
+        [step for step in names if step[1] == 2],
+        [step for step in names[6:] if step[1] == 3],
+    ]
+    assert passes[0] == [("one", 1), ("two", 1), ("three", 1)]
+    assert names[3:6] == passes[1]
+    assert sorted(passes[1]) == [("one", 2), ("three", 2), ("two", 2)]
+    assert sorted(passes[2]) == sorted([("one", 3), ("three", 3), ("two", 3)] * 2)
+    assert sum(seconds for _, seconds in kept.groups) == pytest.approx(kept.seconds)
+    assert [record.status for record in kept.records] == [Status.MEASURED] * 6
+    for record in kept.records:
+        facts = record.readings["latency"].facts
+        assert len(facts["processes"]) == 3
+        assert 0 < facts["first_to_last_process_seconds"] < kept.seconds
+        assert ("paired" in facts) == (record.case.implementation == "other")
+    assert not list(workers.scratch.glob("*.expected"))
+
+
+def test_a_stretch_ends_after_its_time(tmp_path: Path) -> None:
+    """As many groups make a stretch as are expected to fill its time, and one at least."""
+    project, groups = planned(tmp_path, "one", "two", "three")
+    with Workers([project.page.parent], 1, TIMEOUT_SECONDS) as workers:
+        for seconds, wanted in ((0.0, 1), (4.2, 2)):
+            session, kept = hasty(workers, 6), Kept()
+            session.settings = replace(session.settings, processes=(1, 1), stretch_seconds=seconds)
+            session.pace.whole = 2.05
+            session.measure(groups, kept)
+            assert len(kept.groups) == wanted
+
+
+def test_ctrl_c_keeps_what_has_the_least(tmp_path: Path) -> None:
+    """An interrupted stretch hands over the groups that have as many processes as a record needs."""
+    project, groups = planned(tmp_path, "one", "two")
+
+    class Interrupting(Kept):
+        def advance(self, case: Case, replicates: int, seconds: float) -> None:
+            super().advance(case, replicates, seconds)
+            if len(self.steps) == 5:
+                raise KeyboardInterrupt
+
+    kept = Interrupting()
+    with Workers([project.page.parent], 1, TIMEOUT_SECONDS) as workers:
+        session = hasty(workers, 4)
+        session.settings = replace(session.settings, processes=(3, 9), precision=0.0, case_seconds=1e9)
+        session.pace = Pace(None, 1e9, 4)
+        session.shuffle = lambda groups: None
+        with pytest.raises(KeyboardInterrupt):
+            session.measure(groups, kept)
+    assert [name.partition("/")[0] for name, _ in kept.groups] == ["one"]
+    for record in kept.records:
+        assert record.status == Status.MEASURED
+        assert record.readings["latency"].facts["stopped"] == "the run was interrupted"
+        assert len(record.readings["latency"].facts["processes"]) == 3
+        assert record.readings["macs"].value == 24

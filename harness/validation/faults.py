@@ -236,6 +236,8 @@ class Planted:
         self, root: Path, bodies: Mapping[str, str], second: Mapping[str, str] | None = None
     ) -> None:
         self.root = root
+        # With one process a case the first page is done, and recorded, before the second is timed.
+        self._more = ["--bench-processes=1"] if second else []
         package = root / "ops"
         package.mkdir(parents=True)
         (package / "__init__.py").touch()
@@ -268,7 +270,7 @@ class Planted:
         paths = os.pathsep.join(path for path in sys.path if path)
         with (self.root / "printed.txt").open("a", encoding="utf-8") as printed:
             process = subprocess.Popen(
-                [*command, *options],
+                [*command, *options, *self._more],
                 cwd=self.root,
                 env={**kept, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
                 stdin=subprocess.DEVNULL,

@@ -41,7 +41,7 @@ class Settings:
     timeout_seconds: float = 300.0
     is_brief: bool = False
     # The speed of shared machines drifts within one to ten seconds: this is long beside it.
-    stretch_seconds: float = 0.0
+    stretch_seconds: float = 45.0
 
     def options(self) -> dict[str, object]:
         """Return what must be equal before a run may be resumed: all but how long to wait for a worker."""
