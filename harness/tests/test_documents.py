@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,21 +26,32 @@ def _run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.fixture
-def example_project(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def example_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a project of the files that CONTRIBUTING.md shows, with its workload added."""
+    root = tmp_path_factory.mktemp("contributing")
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     files = re.findall(r"<!-- file: (\S+) -->\n```python\n(.*?)```", text, flags=re.DOTALL)
     added = re.search(r"```python\n(Workload\(.*?\))\n```", text, flags=re.DOTALL)
     assert len(files) == 3
     assert added
     for name, content in files:
-        path = tmp_path / name
+        path = root / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(content.replace("workloads=[", f"workloads=[{added[1]}, "), encoding="utf-8")
     settings = '[tool.sameop]\ncases = ["my_cases"]\n'
-    (tmp_path / "pyproject.toml").write_text(settings, encoding="utf-8")
-    return tmp_path
+    (root / "pyproject.toml").write_text(settings, encoding="utf-8")
+    return root
+
+
+GATE, SUMS = "channel-gate-is-diagonal-convolution", "channel-gate-of-sums-is-not-additive"
+
+
+@pytest.fixture(scope="module")
+def proved(example_project: Path) -> dict[str, Any]:
+    """Prove both claims of the project by one command; return what it says of each."""
+    done = _run(example_project, "harness", "prove", GATE, SUMS, "--json")
+    return {claim["name"]: claim for claim in json.loads(done.stdout)["claims"]}
 
 
 @needs_clone
@@ -53,20 +65,18 @@ def test_contributing_shows_a_project_that_proves_and_checks(example_project: Pa
 
 
 @needs_clone
-def test_contributing_shows_a_claim_whose_mutants_are_refuted(example_project: Path) -> None:
+def test_contributing_shows_a_claim_whose_mutants_are_refuted(proved: dict[str, Any]) -> None:
     """Every mutant of the example is refuted, and the equivalent one holds."""
-    done = _run(example_project, "harness", "prove", "channel-gate-is-diagonal-convolution", "--json")
-    claim = json.loads(done.stdout)["claims"][0]
+    claim = proved[GATE]
     assert claim["verdict"] == "holds"
     assert [mutant["verdict"] for mutant in claim["mutants"]] == ["refuted", "refuted", "refuted", "holds"]
 
 
 @needs_clone
-def test_contributing_shows_a_negative_claim_with_a_lemma(example_project: Path) -> None:
+def test_contributing_shows_a_negative_claim_with_a_lemma(proved: dict[str, Any]) -> None:
     """It holds by a counterexample, and its lemma for every size; each assumption is needed."""
     pytest.importorskip("z3", reason="z3-solver is not installed")
-    done = _run(example_project, "harness", "prove", "channel-gate-of-sums-is-not-additive", "--json")
-    claim = json.loads(done.stdout)["claims"][0]
+    claim = proved[SUMS]
     assert (claim["verdict"], claim["level"]) == ("holds", "L3")
     assert [mutant["verdict"] for mutant in claim["mutants"]] == ["refuted", "holds"]
     assert all(assumption["needed"] for assumption in claim["evidence"][-1]["lemmas"][0]["assumptions"])

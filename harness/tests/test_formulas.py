@@ -6,6 +6,7 @@ import itertools
 import math
 import random
 from collections.abc import Callable
+from functools import cache
 from typing import Any, cast
 
 import pytest
@@ -13,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.bench.proof.analysis import analyse
+from harness.bench.proof.analysis import Analysis, analyse
 from harness.bench.proof.certificate import certify
 from harness.bench.proof.oracle import Notes, Oracle, Past
 from harness.bench.proof.programs import Point
@@ -197,12 +198,18 @@ NAMED: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+@cache
+def analysed(name: str, *, vjp: bool) -> Analysis:
+    """Analyse a program once for all tests."""
+    return analyse(of_mixing(FOLLOWED[name]), SHAPES, 0, vjp=vjp)
+
+
 @pytest.mark.parametrize("vjp", [False, True])
 @pytest.mark.parametrize("name", FOLLOWED)
 def test_formulas_are_true_of_real_functions(name: str, vjp: bool) -> None:
     """With the real functions for the arbitrary ones, formulas compute what torch computes."""
     program = of_mixing(FOLLOWED[name])
-    analysis = analyse(program, SHAPES, 0, vjp=vjp)
+    analysis = analysed(name, vjp=vjp)
     integers = Point.of_integers(program, SHAPES, 2**20, 5, vjp=vjp)
     point = Point(*(halves and {key: x / 2**19 for key, x in halves.items()} for halves in parts(integers)))
     expected = point.evaluate(program)
@@ -222,9 +229,8 @@ def parts(point: Point) -> tuple[Any, Any]:
 def test_every_function_is_tried() -> None:
     """Each operation that is replaced occurs in a program above, or is another form of one that does."""
     seen: set[str] = set()
-    for function, vjp in itertools.product(FOLLOWED.values(), (False, True)):
-        found = analyse(of_mixing(function), SHAPES, 0, vjp=vjp)
-        seen |= {operation.split("[")[0] for operation in found.operations}
+    for name, vjp in itertools.product(FOLLOWED, (False, True)):
+        seen |= {operation.split("[")[0] for operation in analysed(name, vjp=vjp).operations}
     assert {
         name for name in (*FUNCTIONS, *POLYNOMIALS) if name not in seen and not name.endswith("_")
     } == set()

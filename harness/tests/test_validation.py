@@ -377,8 +377,10 @@ def test_a_reference_is_evaluated_once(tmp_path: Path) -> None:
     assert (tmp_path / "3").read_text() == "numbers"
 
 
-def test_our_side_measures_a_case(project: Path) -> None:
+def test_our_side_measures_a_case(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A session of sameop's own gives a time with an interval, turn after turn, and says what it spent."""
+    # How many interpreters its processes are forked from is no matter here, and each takes seconds to start.
+    monkeypatch.setattr(sameop, "_ZYGOTES", 1)
     good = CaseId("scale", "core", "reference", "tiny/one", "float32", "cpu", "forward")
     tool, turn = sameop.Ours(project.parent), Turn("sameop", (good,), 0.2, "default")
     first = tool.take_turn(turn, [project])
