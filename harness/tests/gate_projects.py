@@ -217,9 +217,11 @@ WAYS = {
         },
     ),
     "cache_of_a_compiler": Way(
-        "from lib.cached import load\nload()()",
-        files={
+        "load()()",
+        "from lib.cached import load",
+        {
             "lib/cached.py": """
+import functools
 import os
 import runpy
 from pathlib import Path
@@ -229,6 +231,7 @@ KEPT = Path(os.environ["TORCH_EXTENSIONS_DIR"]) / "lib_work" / "work.py"
 WORK = "from lib.clock import burn\\ndef work():\\n    burn(COST)\\n"
 
 
+@functools.cache
 def load():
     if not KEPT.exists():
         KEPT.parent.mkdir(parents=True)
@@ -371,9 +374,9 @@ class Editable:
 
 sys.meta_path.append(Editable)
 """
-STRAYING_WAYS = {
-    "at_import": Way("work()", "from generated import work", {"lib/unused.py": _WORK}),
-    "within_the_call": Way("import generated\ngenerated.work()", files={"lib/unused.py": _WORK}),
+EDITABLE_WAYS = {
+    "lazy_import": WAYS["lazy_import"],
+    "only_in_the_worktree": Way("import generated\ngenerated.work()"),
 }
 SOURCE_WAYS = {
     "package_in_src": Way("work()", "from own import work", {"src/own/__init__.py": _WORK}),

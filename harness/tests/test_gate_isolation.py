@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -24,9 +24,9 @@ from harness.tests.gate_projects import (
     COMPILED_SETTINGS,
     COMPILED_WAYS,
     EDITABLE,
+    EDITABLE_WAYS,
     HEAD_NANOSECONDS,
     SOURCE_WAYS,
-    STRAYING_WAYS,
     VENDORED_SETTINGS,
     VENDORED_WAYS,
     WAYS,
@@ -117,43 +117,23 @@ def test_a_dependency_that_torch_imports_is_started_apart(tmp_path: Path) -> Non
         assert twins.reason.endswith(" brings its own typing_extensions, which torch imports too.")
 
 
-@pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Repo], None]:
-    """Return a function that installs a worktree in every interpreter, as an editable install does."""
+def test_an_editable_install_serves_neither_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each side runs what its version has, beside an install that leads to the worktree.
 
-    def make_editable(repo: Repo) -> None:
-        place = tmp_path / "site"
-        place.mkdir()
-        finder = EDITABLE.replace("ROOT", repr(str(repo.root)))
-        (place / "sitecustomize.py").write_text(finder, encoding="utf-8")
-        monkeypatch.syspath_prepend(str(place))
-
-    return make_editable
-
-
-def test_each_side_runs_its_own_beside_an_editable_install(
-    tmp_path: Path, install: Callable[[Repo], None]
-) -> None:
-    """An editable install of the worktree serves neither side what its own version has."""
-    repo = make_project(tmp_path / "repo", {"lazy_import": WAYS["lazy_import"]})
-    install(repo)
+    A module that git ignores is in no copy: both sides would run that of the worktree, and none may, however
+    late it is imported.
+    """
+    repo = make_project(tmp_path / "repo", EDITABLE_WAYS)
+    repo.write({".git/info/exclude": "generated.py\n", "generated.py": "def work():\n    pass\n"})
+    (tmp_path / "site").mkdir()
+    finder = EDITABLE.replace("ROOT", repr(str(repo.root)))
+    (tmp_path / "site" / "sitecustomize.py").write_text(finder, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
     with ExitStack() as stack:
         grove = stack.enter_context(twins_at(repo, stack).grove(["base", "head"], judging=True))
         assert ratio(grove, "lazy_import") == SLOWER
-
-
-@pytest.mark.parametrize("way", STRAYING_WAYS)
-def test_what_only_the_worktree_has_is_refused(
-    tmp_path: Path, install: Callable[[Repo], None], way: str
-) -> None:
-    """A module that git ignores is in no copy; both sides would run that of the worktree, and none may."""
-    repo = make_project(tmp_path / "repo", {way: STRAYING_WAYS[way]})
-    repo.write({".git/info/exclude": "generated.py\n", "generated.py": "def work():\n    pass\n"})
-    install(repo)
-    with ExitStack() as stack:
-        twins = twins_at(repo, stack)
         with pytest.raises(SideRefusedError) as caught:
-            ratio(stack.enter_context(twins.grove(["base", "head"], judging=True)), way)
+            ratio(grove, "only_in_the_worktree")
     assert str(caught.value) == (
         f"{caught.value.side} is not kept apart: it imported the module generated from "
         f"{repo.root}/generated.py (1 in all). Name the folders of its packages in `paths` of the policy, "
