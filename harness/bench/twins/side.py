@@ -60,7 +60,7 @@ class Side:
     def enter(self) -> None:
         """Let this process see this version alone, and stand where its user would."""
         os.chdir(self.root)
-        os.environ.update({name: str(self.caches / folder) for name, folder in _CACHES.items()})
+        os.environ.update(cache_variables(self.caches))
         sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"]
         kept = [path for path in sys.path if not self._is_foreign(path)]
         sys.path[:] = [*map(str, self.paths), *kept]
@@ -90,6 +90,11 @@ class Side:
         """Name what this process has imported already and would be served in place of this side's own."""
         imported = {name.partition(".")[0] for name in sys.modules} - {"harness"}
         return sorted(imported & {name for path in self.paths for name in _importable(path)})
+
+
+def cache_variables(caches: Path) -> dict[str, str]:
+    """Return the variables by which compilers keep what they made below a folder."""
+    return {name: str(caches / folder) for name, folder in _CACHES.items()}
 
 
 def _is_instrument(name: str) -> bool:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from harness.bench.twins.side import cache_variables
 from harness.doors.gate.checkouts import BASE, Checkout
 from harness.doors.gate.repository import environment
 from harness.paper.errors import Exit, SameopError
@@ -29,13 +30,14 @@ class HeadNotBuiltError(SameopError):
     exit = Exit.FAILED
 
 
-def build(side: Checkout, commands: Sequence[str], variables: Mapping[str, str] | None = None) -> None:
+def build(side: Checkout, commands: Sequence[str]) -> None:
     """Run commands of a shell in the project's folder of a side, or raise the error of that side.
 
-    ``python`` is the interpreter that runs the gate. variables: further ones for the commands.
+    ``python`` is the interpreter that runs the gate; compilers keep what they made in the side's own caches,
+    where it is found when the side runs.
     """
     for command in commands:
-        code, printed = _run(command, side.project, {**_environment(side), **(variables or {})})
+        code, printed = _run(command, side.project, _environment(side))
         if code:
             kind = BaseNotBuiltError if side.name == BASE else HeadNotBuiltError
             raise kind(
@@ -47,7 +49,8 @@ def build(side: Checkout, commands: Sequence[str], variables: Mapping[str, str] 
 def _environment(side: Checkout) -> dict[str, str]:
     path = os.pathsep.join(filter(None, [str(Path(sys.executable).parent), os.environ.get("PATH")]))
     # A copy has no repository, and must not find the one that the scratch folder may lie in.
-    return {**environment(), "PATH": path, "GIT_CEILING_DIRECTORIES": str(side.copy.parent)}
+    apart = {"PATH": path, "GIT_CEILING_DIRECTORIES": str(side.copy.parent)}
+    return {**environment(), **cache_variables(side.caches), **apart}
 
 
 def _run(command: str, folder: Path, variables: Mapping[str, str]) -> tuple[int, str]:
