@@ -136,12 +136,14 @@ def _magnitude(analysis: Analysis, dtype: str) -> int:
 def _analyse(scope: Scope, dims: Dims) -> Analysis:
     shapes = {name: spec.shape for name, spec in scope.inputs(dims).items()}
     try:
-        return follow(bind(scope, scope.reference, dims), shapes, seed=0, vjp=True)
+        analysis = follow(bind(scope, scope.reference, dims), shapes, seed=0, vjp=True)
     except RefusedError as refusal:
         raise SameopError(
             f"{scope.operator.name}/{scope.name} is declared a polynomial with integer coefficients, but in "
             f"its reference {refusal}: rewrite the reference, or leave `polynomial` out."
         ) from None
+    # Nobody asks for its tensors, which may be large.
+    return replace(analysis, results={}, bounds={})
 
 
 def _expect_floats(
@@ -224,9 +226,7 @@ def _unit(dtype: str) -> float:
     return 2.0 ** -_SIGNIFICAND_BITS[dtype]
 
 
-def _follow_drawn(
-    scope: Scope, dims: Dims, shadow: Shadow, tensors: Tensors, drawn: Expected
-) -> Tensors:
+def _follow_drawn(scope: Scope, dims: Dims, shadow: Shadow, tensors: Tensors, drawn: Expected) -> Tensors:
     """Follow the reference on inputs that were drawn, and their own sizes; values and gradients."""
     for name, tensor in tensors.items():
         shadow.track(name, tensor, tensor.abs())

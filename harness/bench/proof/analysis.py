@@ -14,7 +14,7 @@ from harness.bench.proof.programs import Point, Program, Shapes
 from harness.bench.proof.refusal import RefusedError
 from harness.bench.proof.rules import RULES
 from harness.bench.proof.shadow import Seen, Shadow
-from harness.bench.proof.uninterpreted import Trial, Uninterpreted
+from harness.bench.proof.uninterpreted import Repetition, Trial, Uninterpreted
 
 EXACT_BELOW = 2.0**53
 # A program is followed on integers of this size; a bound on its terms then holds for every size.
@@ -28,7 +28,8 @@ class Analysis:
     degree and majorant hold for every intermediate tensor, the majorant in units of its grain; roundings
     for the results. uninterpreted: the functions that were taken as arbitrary. plan: which operations they
     took the place of, in order. asked: how many of their values were asked for, by how deep they are
-    nested. results: at the point where the program was followed. outputs: the shapes of its values.
+    nested. results: at the point where the program was followed. bounds: how large each may be on
+    integers of that size. outputs: the shapes of its values.
     grain: the finest of any tensor.
     """
 
@@ -42,6 +43,7 @@ class Analysis:
     plan: tuple[bool, ...] = ()
     asked: Mapping[int, int] = field(default_factory=dict)
     results: Tensors = field(default_factory=dict)
+    bounds: Tensors = field(default_factory=dict)
     outputs: Shapes = field(default_factory=dict)
     grain: int = 0
 
@@ -56,16 +58,35 @@ def analyse(
 ) -> Analysis:
     """Follow a program twice on different integers; both must do the same to the same constants.
 
-    Functions that are no polynomials are taken as arbitrary ones. outputs: the shapes of its values, if known.
+    Functions that are no polynomials are taken as arbitrary ones. outputs: the shapes of its values, if
+    known.
     """
-    first, second = (
-        follow(program, shapes, seed + level, vjp=vjp, uninterpreted=True, outputs=outputs)
-        for level in (0, 1)
-    )
-    same = first.operations == second.operations and len(first.constants) == len(second.constants)
-    if not same or not all(map(torch.equal, first.constants, second.constants)):
+    analysis = follow(program, shapes, seed, vjp=vjp, uninterpreted=True, outputs=outputs)
+    _demand_same_elsewhere(program, shapes, seed + 1, analysis, vjp=vjp)
+    return analysis
+
+
+def _demand_same_elsewhere(
+    program: Program, shapes: Shapes, seed: int, analysis: Analysis, *, vjp: bool
+) -> None:
+    """Refuse a program that does something else on other integers, or is bounded otherwise.
+
+    The same operations, in the same places arbitrary, on the same constants have the same degrees and terms.
+    """
+    point = Point.of_integers(program, shapes, _FOLLOWED, seed, vjp=vjp, outputs=analysis.outputs)
+    repetition = Repetition(Oracle(_FOLLOWED, seed, Past()), analysis.plan)
+    for tensor in point.tensors.values():
+        repetition.meet(tensor)
+    results = point.evaluate(program, repetition)
+    repetition.demand_finished()
+    for result in results.values():
+        repetition.see(result)
+    constants = repetition.constants
+    same = repetition.operations == analysis.operations and len(constants) == len(analysis.constants)
+    if not same or not all(map(torch.equal, constants, analysis.constants)):
         raise RefusedError("the program does something else on other inputs, or carries data out of torch")
-    return first
+    for name, result in results.items():
+        _demand_bounded(result.detach(), analysis.bounds[name])
 
 
 def follow(
@@ -89,8 +110,9 @@ def follow(
         shadow.track(name, tensor, 1.0)
     results = {name: result.detach() for name, result in point.evaluate(program, shadow).items()}
     functions.demand_apart()
-    for result in results.values():
-        _demand_followed(shadow.see(result))
+    bounds = {name: _bound_of(shadow.see(result)) for name, result in results.items()}
+    for name, result in results.items():
+        _demand_bounded(result, bounds[name])
     degree, largest = functions.bounds.highest_degree, functions.bounds.largest
     return Analysis(
         max(1, shadow.highest_degree, degree),
@@ -103,6 +125,7 @@ def follow(
         tuple(functions.plan),
         dict(functions.bounds.asked),
         {name: result.clone() for name, result in results.items()},
+        bounds,
         {name: tuple(values.shape) for name, values in (point.cotangents or results).items()},
         max(shadow.finest_grain, functions.bounds.finest_grain),
     )
@@ -120,10 +143,14 @@ def demand_same_outside(
             raise RefusedError("the program computes something else than when it was followed")
 
 
-def _demand_followed(result: Seen) -> None:
+def _bound_of(result: Seen) -> Tensor:
+    """Return how large a result can be on the integers on which a program is followed."""
+    return result.terms * float(_FOLLOWED) ** result.degree.total
+
+
+def _demand_bounded(result: Tensor, bound: Tensor) -> None:
     """Refuse a result that its shadow does not bound: something wrote it that torch knows nothing of."""
-    bound = result.terms * float(_FOLLOWED) ** result.degree.total
-    if bool(result.value.isneginf().any()):
+    if bool(result.isneginf().any()):
         raise RefusedError("a result is minus infinity")
-    if not bool((result.value.abs() <= bound).all()):
+    if result.shape != bound.shape or not bool((result.abs() <= bound).all()):
         raise RefusedError("a result was never written, or written in a way that cannot be followed")

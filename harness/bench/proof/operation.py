@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -18,20 +18,33 @@ from harness.bench.proof.nesting import leaves, mapped
 class Facts:
     """What torch says of an operation: its name, such as ``aten.mul``, and what it may do.
 
-    written: position and name of every argument that it writes into.
+    written: position and name of every argument that it writes into. op: the operation itself, which lives
+    as long as what is known of it.
     """
 
+    op: Any
     name: str
     is_random: bool
     is_mutable: bool
     written: tuple[tuple[int, str], ...]
 
 
-@cache
 def facts_of(op: Any) -> Facts:
     """Return what torch says of an operation; programs call few operations, and those many times."""
+    # By identity, as torch computes the hash of an operation anew each time.
+    known = _FACTS.get(id(op))
+    if known is None:
+        known = _FACTS[id(op)] = _read(op)
+    return known
+
+
+_FACTS: dict[int, Facts] = {}
+
+
+def _read(op: Any) -> Facts:
     schema = op._schema
     return Facts(
+        op,
         str(op.overloadpacket),
         torch.Tag.nondeterministic_seeded in op.tags,
         schema.is_mutable,
@@ -57,6 +70,17 @@ class Seen:
     def is_constant(self) -> bool:
         """Whether it depends on no input."""
         return self.degree.is_constant
+
+
+def described(name: str, args: Any, kwargs: Any) -> str:
+    """Return an operation of that name with every argument that is no tensor."""
+    return f"{name}{[repr(leaf) for leaf in leaves((args, kwargs)) if not isinstance(leaf, Tensor)]}"
+
+
+def whole_memory(tensor: Tensor) -> Tensor:
+    """Return all elements that the memory of a tensor holds: other views of it may follow."""
+    count = tensor.untyped_storage().nbytes() // tensor.element_size()
+    return tensor.detach().as_strided((count,), (1,), 0)
 
 
 @dataclass(frozen=True)

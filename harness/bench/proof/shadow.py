@@ -17,7 +17,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from harness.bench.proof.degree import Degree, Extremes
 from harness.bench.proof.nesting import leaves, mapped
-from harness.bench.proof.operation import Call, Effect, Rule, Seen, facts_of
+from harness.bench.proof.operation import Call, Effect, Rule, Seen, described, facts_of, whole_memory
 from harness.bench.proof.refusal import (
     Guarded,
     RefusedError,
@@ -121,9 +121,9 @@ class Shadow(Extremes, Guarded):
     def _follow(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         facts = facts_of(func)
         name = facts.name
-        plain = _plain_arguments(args, kwargs)
-        self.operations.append(f"{name}{plain}")
-        self._may_be_infinite |= not _NOT_FINITE.isdisjoint(plain)
+        done = described(name, args, kwargs)
+        self.operations.append(done)
+        self._may_be_infinite |= any(number in done for number in _NOT_FINITE)
         if facts.is_random:
             raise RefusedError(f"{name} draws random numbers")
         see = self._look
@@ -207,8 +207,7 @@ class Shadow(Extremes, Guarded):
 
     def _add_constant(self, tensor: Tensor) -> Layer:
         """Note a tensor that was made elsewhere, with all of its storage: other views of it may follow."""
-        count = tensor.untyped_storage().nbytes() // tensor.element_size()
-        whole = tensor.detach().as_strided((count,), (1,), 0)
+        whole = whole_memory(tensor)
         self._write(whole, self._size(whole), self._degree(whole), _constant_roundings(whole), own=True)
         self.constants.append(whole.clone())
         return self._layers[key_of(tensor)]
@@ -265,8 +264,8 @@ class Shadow(Extremes, Guarded):
             self.backends.add(backend.name)
 
 
-# What Python writes for numbers that are not finite.
-_NOT_FINITE = frozenset({"inf", "-inf", "nan"})
+# What Python writes for numbers that are not finite; a few names hold these letters too, and do no harm.
+_NOT_FINITE = ("inf", "nan")
 # Integers times terms as large as this may overflow.
 _LARGE = 1e100
 # The first make memory that holds nothing yet; the second replace whatever their target held.
@@ -322,8 +321,3 @@ def _constant_roundings(constant: Tensor) -> float:
     if not constant.is_floating_point() or torch.equal(constant, constant.round()):
         return 0.0
     return 4.0
-
-
-def _plain_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Any]:
-    """Return the arguments that are no tensors, as text."""
-    return [repr(leaf) for leaf in leaves((args, kwargs)) if not isinstance(leaf, Tensor)]

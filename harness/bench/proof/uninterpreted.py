@@ -7,14 +7,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from harness.bench.proof.bending import BENDING
 from harness.bench.proof.bounds import Bounds
 from harness.bench.proof.formula import Formula, Function
 from harness.bench.proof.nesting import leaves, mapped
-from harness.bench.proof.operation import Call, Effect, Seen, facts_of
+from harness.bench.proof.operation import Call, Effect, Seen, described, facts_of, whole_memory
 from harness.bench.proof.oracle import Oracle
-from harness.bench.proof.refusal import Guarded, RefusedError, demand_finite, edited
+from harness.bench.proof.refusal import Guarded, RefusedError, demand_finite, edited, key_of
 from harness.bench.proof.smooth import POLYNOMIALS, SMOOTH
 
 FUNCTIONS: Mapping[str, Function] = {**BENDING, **SMOOTH}
@@ -95,7 +96,11 @@ class Trial(Guarded):
         self._steps: Iterator[bool] = iter(plan)
 
     def _follow(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        replaced = facts_of(func).name in FUNCTIONS and self._step()
+        facts = facts_of(func)
+        is_function = facts.name in FUNCTIONS
+        if not is_function and not facts.is_mutable:
+            return func(*args, **kwargs)
+        replaced = is_function and self._step()
         return perform(self._oracle, func, args, kwargs, replaced=replaced)
 
     def _step(self) -> bool:
@@ -108,6 +113,44 @@ class Trial(Guarded):
         """Refuse a program that did less than when it was followed."""
         if next(self._steps, None) is not None:
             raise RefusedError(_OTHERWISE)
+
+
+class Repetition(Trial):
+    """A trial that notes what is done, and to what besides the data.
+
+    operations: what was called, with every argument that is no tensor. constants: the tensors that were made
+    elsewhere, with all of their memory.
+    """
+
+    def __init__(self, oracle: Oracle, plan: Sequence[bool]) -> None:
+        super().__init__(oracle, plan)
+        self.operations: list[str] = []
+        self.constants: list[Tensor] = []
+        # The weak references keep the identity of freed memory from being used again.
+        self._met: dict[int, StorageWeakRef] = {}
+
+    def meet(self, tensor: Tensor) -> None:
+        """Note that the memory of a tensor is known."""
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self._met:
+            self._met[storage._cdata] = StorageWeakRef(storage)
+
+    def see(self, tensor: Tensor) -> None:
+        """Note a tensor that is read; one that was never met is a constant."""
+        if key_of(tensor) not in self._met:
+            self.meet(tensor)
+            self.constants.append(whole_memory(tensor).clone())
+
+    def _follow(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self.operations.append(described(facts_of(func).name, args, kwargs))
+        for leaf in leaves((args, kwargs)):
+            if isinstance(leaf, Tensor):
+                self.see(leaf)
+        result = super()._follow(func, args, kwargs)
+        for leaf in leaves(result):
+            if isinstance(leaf, Tensor):
+                self.meet(leaf)
+        return result
 
 
 _OTHERWISE = "the program calls other functions than when it was followed"
