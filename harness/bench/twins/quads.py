@@ -46,7 +46,10 @@ def fold(quads: Sequence[Quad], mode: Mode) -> TwinNumber:
         wall=midmean(wall),
         quads=len(quads),
         spread=high - low,
-        seconds=median(_wall(quad.base) / sum(block.calls for block in quad.base) for quad in quads),
+        seconds=median(
+            (_wall if cpu is None else _cpu)(quad.base) / sum(block.calls for block in quad.base)
+            for quad in quads
+        ),
     )
 
 

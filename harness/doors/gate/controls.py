@@ -17,6 +17,8 @@ from harness.paper.gate.policy import Policy
 from harness.paper.record import CaseId, Status
 
 AGAIN, PLANT = "again", "plant"
+# What is planted is exact to half a microsecond: reading the clock takes as long.
+_SMALLEST_PLANT = 5_000
 
 
 @dataclass(frozen=True)
@@ -61,12 +63,15 @@ class Controls:
             raise NotPlantedError(str(answer["reason"]))
         called = [Called(**entry) for entry in answer["called"]]
         seconds = grove.measure(case, (BASE, HEAD), found.known[case], self._threads(case)).seconds
+        nanoseconds = round(seconds * self.policy.plant * 1e9)
+        if nanoseconds < _SMALLEST_PLANT:
+            raise NotPlantedError(f"{case} is too fast for a plant of a known size: choose another case.")
         copy = self.checkouts.copy(self.checkouts.head, PLANT)
         moved = {path: copy.copy / path.relative_to(head.root) for path in (*head.folders, *head.paths)}
         plant(
             copy.copy,
             called,
-            round(seconds * self.policy.plant * 1e9),
+            nanoseconds,
             [moved[folder] for folder in head.folders],
         )
         return Side(
