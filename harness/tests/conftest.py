@@ -11,7 +11,7 @@ from harness.bench.threads import one_thread
 
 @pytest.fixture(scope="package", autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Compute with one thread: of some hundred elements two take longer, far longer beside other work."""
+    """Compute with one thread: on tensors of some hundred elements two only wait for each other."""
     with one_thread():
         yield
 
