@@ -155,7 +155,7 @@ def _tell_bits(readings: Sequence[Reading]) -> str:
     if same:
         sentences.append(
             f"in {cases(same)} every later process returned the same bits as the first, which had been "
-            "judged, on the timed inputs and on others, before timing and afterwards"
+            "judged in full: on the timed inputs before timing, on these and on others afterwards"
         )
     if loose:
         sentences.append(

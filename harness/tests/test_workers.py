@@ -343,9 +343,9 @@ def test_processes_of_two_interpreters_measure_in_turns(lanes: Workers) -> None:
             assert {block["calls"] for block in answer["blocks"]} == {3}
             assert all(block["seconds"] > 0 for block in answer["blocks"])
             assert answer["seconds"] >= sum(block["seconds"] for block in answer["blocks"])
-        for worker in (first, second):
+        for worker, same_as in ((first, "before timing"), (second, "in the first process")):
             ended = worker.ask(end)
-            assert ended["agreement"]["evidence"] == {"same_bits_as": "before timing"}
+            assert ended["agreement"]["evidence"] == {"same_bits_as": same_as}
             assert ended["readings"] == {}
 
 

@@ -60,11 +60,12 @@ class Procedure:
     """Measures one call in this process, in steps that the one who asks for them interleaves.
 
     A number exists only between two agreements; what is red before is never warmed up or timed.
-    prepare: makes the call ready. vouch: judges it. clocks: by their modes. finish: waits for
-    the device.
+    prepare: makes the call ready. vouch_for: judges it, knowing its first result; vouch: judges it again.
+    clocks: by their modes. finish: waits for the device.
     """
 
     prepare: Callable[[], Call]
+    vouch_for: Callable[[object], Vouched]
     vouch: Callable[[], Vouched]
     clocks: Mapping[str, Callable[[], Clock]]
     finish: Callable[[], None] = lambda: None
@@ -83,10 +84,12 @@ class Procedure:
         self._call = self.prepare()
         # The first call of a process pays for compilation and is timed for that alone.
         began = self.now()
-        self._call()
+        result = self._call()
         self.finish()
         first = self.now() - began
-        vouched = self.vouch()
+        vouched = self.vouch_for(result)
+        # Nothing that judging needed is held while the call is timed.
+        del result
         if vouched.status != Status.MEASURED:
             return Begun(vouched, first)
         # The collector would run at moments of its own choosing; what there is now is never collected.

@@ -60,8 +60,8 @@ class Subject:
 class Rehearsal:
     """What the timed call returned before anybody timed it.
 
-    bits: a digest of its results on other values and on the timed ones. difference: by how much two calls on
-    the same inputs differ, 0 where they are equal to the bit. misdeed: what was done wrong, or None.
+    bits: digests of its results on other values and, last, on the timed ones. difference: by how much two
+    calls on the same inputs differ, 0 where they are equal to the bit. misdeed: what was done wrong, or None.
     earlier: what the first of the two calls returned, where the second returned something else.
     """
 
@@ -88,7 +88,7 @@ class TimedCall:
         """
         with other_values(self.reads):
             other = self._named(self.run())
-        bits = digest(other)
+        bits = digest(other) + " "
         first = self._named(self.run())
         kept = {result.untyped_storage().data_ptr() for result in other.values()}
         kept -= {tensor.untyped_storage().data_ptr() for tensor in self.reads}
@@ -98,6 +98,10 @@ class TimedCall:
         again = self._named(self.run())
         difference = _largest_difference(first, again)
         return Rehearsal(again, bits, difference, misdeed, first if difference else None)
+
+    def digest(self, results: object) -> str:
+        """Return a digest of what one call returned."""
+        return digest(self._named(results))
 
     def _named(self, results: object) -> Tensors:
         found = results if isinstance(results, tuple) else (results,)
@@ -117,6 +121,11 @@ def _train(
     function: Callable[[Tensors], Tensor], inputs: Tensors, wanted: list[Tensor], cotangent: Tensor
 ) -> tuple[Tensor | None, ...]:
     return torch.autograd.grad(function(inputs), wanted, cotangent, allow_unused=True)
+
+
+def timed_part(bits: str) -> str:
+    """Return of the bits of a rehearsal those of the results on the timed values."""
+    return bits.rpartition(" ")[2]
 
 
 def digest(results: Tensors) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from harness.bench.agreement import Judge
-from harness.bench.measure.subject import Rehearsal, Subject, TimedCall
+from harness.bench.measure.subject import Rehearsal, Subject, TimedCall, timed_part
 from harness.paper.record import Agreement, Status
 
 
@@ -30,7 +30,9 @@ class Voucher:
     """Judges the timed call of one process, before timing and afterwards.
 
     The first process of a case is judged in full. Later, and in other processes, equal bits on the timed
-    inputs and on others show that the same function is called; other bits are judged in full again.
+    inputs and on others show that the same function is called; other bits are judged in full again. Before
+    timing, the bits of the call that a process makes first, on the timed inputs, are enough where they are
+    known: the others are called for afterwards, and without them there is no number.
     judge: reads the expectations, which takes time and is done where it must be.
     """
 
@@ -43,13 +45,22 @@ class Voucher:
     _same_as: str = field(default="in the first process", init=False)
     _own_bits: str = field(default="", init=False)
 
+    def vouch_for(self, first: object) -> Vouched:
+        """Judge before timing. first: what the first call of this process returned, on the timed inputs."""
+        if not self.known_bits or self.timed.digest(first) != timed_part(self.known_bits):
+            return self.vouch()
+        self._own_bits, self._when = self.known_bits, "after timing"
+        return Vouched(Status.MEASURED, self._known(), bits=self.known_bits)
+
+    def _known(self) -> Agreement:
+        return Agreement(True, self.known_level, None, {"same_bits_as": self._same_as})
+
     def vouch(self) -> Vouched:
         """Judge, and remember what was judged."""
         rehearsal = self.timed.rehearse()
         known = bool(self.known_bits) and rehearsal.bits == self.known_bits
         if known and not rehearsal.difference and not rehearsal.misdeed:
-            evidence = {"same_bits_as": self._same_as}
-            found = Vouched(Status.MEASURED, Agreement(True, self.known_level, None, evidence))
+            found = Vouched(Status.MEASURED, self._known())
         else:
             found = self._judge(rehearsal)
         self._own_bits = self._own_bits or rehearsal.bits

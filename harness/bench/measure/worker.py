@@ -107,7 +107,7 @@ class Desk:
         voucher = Voucher(subject, timed, partial(_judge, job, subject), bits, level)
         finish = torch.cuda.synchronize if subject.device == "cuda" else _nothing
         clocks = clocks_for(subject.device)
-        self._procedure = Procedure(lambda: timed.run, voucher.vouch, clocks, finish)
+        self._procedure = Procedure(lambda: timed.run, voucher.vouch_for, voucher.vouch, clocks, finish)
         begun = self._procedure.begin(warm_up_seconds, calls, modes)
         return {
             **_vouched(begun.vouched),
