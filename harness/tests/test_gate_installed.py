@@ -53,6 +53,12 @@ def test_by_the_name_of_the_project(repository: Path, site: Path) -> None:
     assert installed_from(repository, repository) == (site / "own",)
 
 
+def test_what_leads_to_the_sources_is_no_part_of_them(repository: Path, site: Path) -> None:
+    """An editable install leaves a signpost, which every process passes."""
+    install(site, "my.own", ["__editable__.my_own-1.0.pth", "__editable___my_own_1_0_finder.py", "own.pth"])
+    assert installed_from(repository, repository) == ()
+
+
 @pytest.mark.parametrize(
     "origin",
     [

@@ -10,6 +10,10 @@ from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
+_NO_CODE = (".dist-info", ".egg-info", ".pth")
+# An editable install leaves a module that leads to the sources; these lie in the repository.
+_SIGNPOST = "__editable__"
+
 
 def installed_from(project: Path, repository: Path) -> tuple[Path, ...]:
     """Return the packages and files that were installed from a repository, or under a project's name.
@@ -59,5 +63,5 @@ def _places(distribution: Distribution) -> Iterator[Path]:
         top = file.parts[0]
         if top in packages:
             yield Path(str(distribution.locate_file(top))).resolve()
-        elif not top.endswith((".dist-info", ".egg-info")) and ".." not in file.parts:
+        elif not top.endswith(_NO_CODE) and not top.startswith(_SIGNPOST) and ".." not in file.parts:
             yield Path(str(file.locate())).resolve()
