@@ -252,7 +252,15 @@ def doctor(as_json: AsJson = False) -> int:
 
 @app.command()
 def gate(
-    base: Annotated[str, typer.Option("--base", help="The commit to compare with.", metavar="REF")],
+    base: Annotated[
+        str | None, typer.Option("--base", help="The commit to compare with.", metavar="REF")
+    ] = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(
+            "--baseline", help="In place of a commit: a run that this machine measured before.", metavar="RUN"
+        ),
+    ] = None,
     head: Annotated[
         str | None,
         typer.Option(
@@ -280,7 +288,7 @@ def gate(
     from harness.doors.gate.command import run_command
 
     outcome, outputs = run_command(
-        base, head, cases, device, budget, policy, seed, (junit, markdown, html), _say
+        base, baseline, head, cases, device, budget, policy, seed, (junit, markdown, html), _say
     )
     if as_json:
         _print_json(outcome.as_json())

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 from harness.bench.case import DEVICES, Preset
+from harness.doors.gate.baseline import StoredRequest, run_stored_gate
 from harness.doors.gate.output import Outputs
 from harness.doors.gate.run import Request, run_gate
 from harness.doors.gate.survey import Choice
@@ -22,7 +23,8 @@ _WHOLE: Preset = get_args(Preset)[-1]
 
 
 def run_command(
-    base: str,
+    base: str | None,
+    baseline: Path | None,
     head: str | None,
     cases: str | None,
     device: str,
@@ -33,6 +35,7 @@ def run_command(
     say: Callable[[str], None],
 ) -> tuple[GateOutcome, Outputs]:
     """Check the options, run the gate, and return what it found and where that goes."""
+    _demand_one_base(base, baseline, head)
     if device not in DEVICES:
         raise SameopError(f"--device {device} is unknown: choose one of {', '.join(DEVICES)}.")
     if budget is not None and budget <= 0:
@@ -46,10 +49,30 @@ def run_command(
             'cases = ["FOLDER"] into its pyproject.toml.'
         )
     rules = read_policy(policy or project.root / POLICY_NAME, is_optional=policy is None)
-    # A pattern means what it says, whatever a preset would leave out.
-    choice = Choice(match=cases, preset=_WHOLE, device=device) if cases else Choice(device=device)
     # Written into the outcome, so that a run can be repeated.
     seed = secrets.randbits(32) if seed is None else seed
-    request = Request(base, head, choice, budget, seed)
-    outcome = run_gate(project, rules, request, datetime.now(UTC).date(), lambda line: say(f"gate  {line}"))
-    return outcome, outputs
+    today = datetime.now(UTC).date()
+
+    def tell(line: str) -> None:
+        say(f"gate  {line}")
+
+    if base is None:
+        assert baseline is not None
+        stored = StoredRequest(baseline, cases or "*", device, budget, seed)
+        return run_stored_gate(project, rules, stored, today, tell), outputs
+    # A pattern means what it says, whatever a preset would leave out.
+    choice = Choice(match=cases, preset=_WHOLE, device=device) if cases else Choice(device=device)
+    return run_gate(project, rules, Request(base, head, choice, budget, seed), today, tell), outputs
+
+
+def _demand_one_base(base: str | None, baseline: Path | None, head: str | None) -> None:
+    if (base is None) == (baseline is None):
+        both = "both were given" if base is not None else "neither was given"
+        raise SameopError(
+            f"The gate needs either --base REF or --baseline RUN, and {both}: give one of them."
+        )
+    if baseline is not None and head is not None:
+        raise SameopError(
+            f"--head {head} cannot be held against a stored baseline, which is compared with the worktree as "
+            "it stands: check that commit out and leave --head out, or name a --base."
+        )

@@ -51,7 +51,7 @@ def survey(grove: Grove, choice: Choice, told: Callable[[str], None]) -> Survey:
         told(str(case))
         if case not in sides[BASE]:
             _inspect_new(grove, case, found, "base has no such case")
-        elif change := _first_difference(sides[BASE][case], workload):
+        elif change := first_difference(sides[BASE][case], workload):
             found.add(case, Verdict.CHANGED, f"it keeps its name and measures something else: {change}.")
         else:
             _inspect(grove, case, found)
@@ -103,12 +103,12 @@ def _counts(inspected: Inspection) -> dict[str, Mapping[str, float]]:
     return {HEAD: inspected.counts}
 
 
-def _first_difference(base: Any, head: Any, where: str = "") -> str:
+def first_difference(base: Any, head: Any, where: str = "") -> str:
     """Say where two descriptions differ first, empty where they are equal."""
     if isinstance(base, Mapping) and isinstance(head, Mapping):
         for key in dict.fromkeys([*base, *head]):
             place = f"{where} {key}".strip()
-            if found := _first_difference(base.get(key), head.get(key), place):
+            if found := first_difference(base.get(key), head.get(key), place):
                 return found
         return ""
     return "" if base == head else f"{where} is {base} in base and {head} in head"

@@ -51,7 +51,8 @@ class TwinNumber:
 
     cpu and wall: the logarithm of head's time by base's, on the clock that stands still while others run
     (None where a call is not told by it) and on the wall. quads: how many comparisons it is the middle of.
-    spread: the width of the middle half of those. seconds: a call of base.
+    spread: the width of the middle half of those. seconds: a call of base, by the clock
+    that is compared.
     """
 
     cpu: float | None
@@ -83,6 +84,7 @@ class CaseOutcome:
     clock: what the verdict's numbers were read from. stages: the numbers of each stage. wall: bounds by the
     wall where the verdict's clock is another one. counts: what one call of each side did, without any noise:
     ATen operators, bytes allocated, MACs, peak memory. notes: sentences worth knowing that decide nothing.
+    medians: the seconds per call of every process of each side, where the sides were not measured in pairs.
     """
 
     name: str
@@ -95,6 +97,7 @@ class CaseOutcome:
     counts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     notes: Sequence[str] = ()
     seconds: float = 0.0
+    medians: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     @property
     def numbers(self) -> list[TwinNumber]:
@@ -122,8 +125,9 @@ class ControlOutcome:
 class GateOutcome:
     """A whole run of the gate.
 
-    base and head: {"ref", "commit", "dirty", ...}. twins: "forked" or "started", with the reason for the
-    latter. policy: its settings, and the digest of its file. insensitive_share: what the policy allows.
+    base and head: {"ref", "commit", "dirty", ...}. twins: "forked" or "started", or "stored" where base is a
+    run that was measured before, with the reason for the latter two. policy: its settings, and the digest of
+    its file. insensitive_share: what the policy allows.
     """
 
     base: Mapping[str, Any]

@@ -141,10 +141,10 @@ class Reader:
         error = spread / sqrt(count)
         sure, half = (quantile(level, count) * error for level in (1 - test.stage_error, 0.975))
         bounds = Bounds(
-            ratio=_ratio(mean),
-            low=_ratio(mean - sure),
-            interval=(_ratio(mean - half), _ratio(mean + half)),
-            detectable=_ratio(float(detectable)) - 1,
+            ratio=as_ratio(mean),
+            low=as_ratio(mean - sure),
+            interval=(as_ratio(mean - half), as_ratio(mean + half)),
+            detectable=as_ratio(float(detectable)) - 1,
             processes=count,
         )
         is_faster = mean + quantile(AMBIGUOUS, count) * error < 0
@@ -186,12 +186,13 @@ def at_most(stages: Stages, clock: str) -> float:
     numbers = fresh(stages)
     values = wall_values(numbers) if clock == WALL else cpu_values(numbers)
     count = len(values)
-    return _ratio(float(values.mean() + quantile(_SURE, count) * values.std(ddof=1) / sqrt(count)))
+    return as_ratio(float(values.mean() + quantile(_SURE, count) * values.std(ddof=1) / sqrt(count)))
 
 
 def _suffice(cpu: Values, wall: Values) -> bool:
     return len(cpu) >= max(_FEWEST, _MOST * len(wall))
 
 
-def _ratio(logarithm: float) -> float:
+def as_ratio(logarithm: float) -> float:
+    """Return a ratio from its logarithm, the largest that is told for any beyond it."""
     return exp(max(-_LARGEST, min(_LARGEST, logarithm)))

@@ -111,12 +111,12 @@ class Rule:
         if step is Step.MORE and not reader.is_last:
             return Decision(None, _wish(readings))
         if not readings:
-            return _with_counts(_unmeasured(reader), counted)
+            return with_counts(_unmeasured(reader), counted)
         decision = _conclude(step, readings, reader)
         if step is Step.FAIL or (step is Step.INCONCLUSIVE and not reader.is_cut):
             ratio = max(reading.bounds.ratio for reading in readings if reading.step is step)
-            decision = self._accept(decision, ratio, policy.accepts)
-        return _with_counts(decision, counted)
+            decision = self.accept(decision, ratio, policy.accepts)
+        return with_counts(decision, counted)
 
     def _is_open(self, decision: Decision, stages: Stages) -> bool:
         """Whether a control was not found, and might be one whose plant has arrived."""
@@ -124,7 +124,8 @@ class Rule:
             return False
         return at_most(stages, decision.clock) >= 1 + self.policy.plant / 2
 
-    def _accept(self, decision: Decision, ratio: float, accepts: Sequence[Accept]) -> Decision:
+    def accept(self, decision: Decision, ratio: float, accepts: Sequence[Accept]) -> Decision:
+        """Accept a slowdown that a line of the policy covers; where none does, say why the lines do not."""
         notes = list(decision.notes)
         for accept in accepts:
             limit = percent(accept.up_to - 1)
@@ -138,7 +139,7 @@ class Rule:
         return _changed(decision, notes)
 
 
-_VERDICTS: Mapping[Step, Verdict] = {
+VERDICTS: Mapping[Step, Verdict] = {
     Step.PASS: Verdict.PASS,
     Step.FAIL: Verdict.FAIL,
     Step.INCONCLUSIVE: Verdict.INCONCLUSIVE,
@@ -175,7 +176,7 @@ def _conclude(step: Step, readings: Sequence[Reading], reader: Reader) -> Decisi
     if reader.is_cut:
         reason += " The budget was over before the last stage."
     return Decision(
-        verdict=_VERDICTS[step],
+        verdict=VERDICTS[step],
         reason=reason,
         bounds=first.bounds,
         clock=first.clock,
@@ -196,7 +197,8 @@ def _remarks(first: Reading, beside: Reading | None) -> list[str]:
     return notes
 
 
-def _with_counts(decision: Decision, counted: Counted) -> Decision:
+def with_counts(decision: Decision, counted: Counted) -> Decision:
+    """Return a decision by time as the counts leave it: what fails by them fails whatever the time says."""
     notes = [*decision.notes, *counted.remarks]
     if not counted.failures:
         return _changed(decision, notes)
