@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from harness.paper.errors import Exit
+from harness.paper.gate.baseline import is_stored
 from harness.paper.gate.outcome import GateOutcome
 from harness.paper.gate.summary import (
     ORDER,
@@ -63,6 +64,7 @@ def render_html(outcome: GateOutcome) -> str:
         lines=_list_lines(outcome),
         facts=[group for group in _list_facts(outcome) if group.facts],
         methods=describe_gate(outcome),
+        is_stored=is_stored(outcome),
         style=style,
         script=script,
         style_hash=_hash(style),
@@ -96,6 +98,10 @@ def _sentence(text: str) -> str:
 def _list_lines(outcome: GateOutcome) -> list[tuple[str, str]]:
     """Return the role and the meaning of each line that crosses a drawing."""
     wall = share_in(outcome.policy, "wall_margin") or 0.0
+    if is_stored(outcome):
+        margin = share_in(outcome.policy, "baseline_margin") or 0.0
+        coarse = f" ({setting(wall)} by the wall)" if wall > margin else ""
+        return [("zero", "equal times"), ("margin", f"margin, {setting(margin)}{coarse}")]
     meanings = {
         "margin": ("margin", share_in(outcome.policy, "margin"), wall),
         "detect": (
@@ -118,7 +124,7 @@ def _list_facts(outcome: GateOutcome) -> Iterator[FactGroup]:
         "base": outcome.base,
         "head": outcome.head,
         "machine": outcome.machine,
-        "twin processes": outcome.twins,
+        "stored baseline" if is_stored(outcome) else "twin processes": outcome.twins,
     }
     for title, facts in parts.items():
         pairs = ((plain(name), plain(value)) for name, value in list_facts(facts) if value)

@@ -7,8 +7,17 @@ from dataclasses import dataclass
 from itertools import count as count_up
 from math import isfinite
 
+from harness.paper.gate.baseline import is_stored
 from harness.paper.gate.outcome import Bounds, CaseOutcome, ControlOutcome, GateOutcome, TwinNumber, Verdict
-from harness.paper.gate.summary import AGAINST, plain, sort_cases, tell_detectable, tell_interval, tell_ratio
+from harness.paper.gate.summary import (
+    AGAINST,
+    plain,
+    sort_cases,
+    tell_detectable,
+    tell_interval,
+    tell_processes,
+    tell_ratio,
+)
 from harness.paper.gate.wording import pairs, percent, setting
 from harness.paper.units import format_bytes, format_count, format_seconds
 
@@ -82,7 +91,7 @@ class ControlView:
 
 def show_cases(outcome: GateOutcome) -> list[CaseView]:
     """Return every case, those first that have to be acted on."""
-    axis, taken = common_axis(outcome.policy), set[str]()
+    axis, taken = _shared_axis(outcome), set[str]()
     return [
         _show(case, _unique(plain(case.name), taken), axis, outcome) for case in sort_cases(outcome.cases)
     ]
@@ -90,11 +99,15 @@ def show_cases(outcome: GateOutcome) -> list[CaseView]:
 
 def show_controls(outcome: GateOutcome) -> list[ControlView]:
     """Return every control; each is drawn over the axis of the cases."""
-    axis = common_axis(outcome.policy)
+    axis = _shared_axis(outcome)
     return [
         _show_control(control, _show(control.outcome, f"control-{number}", axis, outcome))
         for number, control in enumerate(outcome.controls, start=1)
     ]
+
+
+def _shared_axis(outcome: GateOutcome) -> Axis:
+    return common_axis(outcome.policy, "baseline_margin" if is_stored(outcome) else "detect")
 
 
 def _show_control(control: ControlOutcome, case: CaseView) -> ControlView:
@@ -123,7 +136,7 @@ def _show(case: CaseOutcome, anchor: str, axis: Axis, outcome: GateOutcome) -> C
         verdict=case.verdict,
         sign=_SIGNS.get(case.verdict, OPEN),
         reason=plain(case.reason),
-        cells=tuple(_cells(case.bounds)),
+        cells=tuple(_cells(case)),
         interval=tell_interval(case.bounds) if case.bounds else "",
         small=draw_strip(case, axis, outcome.policy),
         large=draw_strip(case, own_axis(case, outcome.policy), outcome.policy),
@@ -135,14 +148,15 @@ def _show(case: CaseOutcome, anchor: str, axis: Axis, outcome: GateOutcome) -> C
     )
 
 
-def _cells(bounds: Bounds | None) -> Iterator[Cell]:
+def _cells(case: CaseOutcome) -> Iterator[Cell]:
+    bounds = case.bounds
     if bounds is None:
         yield from [Cell()] * 4
         return
     yield _cell(tell_ratio(bounds.ratio), bounds.ratio)
     yield _cell(tell_ratio(bounds.low), bounds.low)
     yield _cell(tell_detectable(bounds), bounds.detectable)
-    yield _cell(str(bounds.processes), bounds.processes)
+    yield _cell(tell_processes(case), bounds.processes)
 
 
 def _cell(text: str, number: float) -> Cell:
@@ -151,10 +165,13 @@ def _cell(text: str, number: float) -> Cell:
 
 def _meta(case: CaseOutcome) -> Iterator[str]:
     """Yield how the numbers of a case came about."""
-    if not case.numbers:
-        return
     if case.clock:
         yield f"clock: {plain(case.clock)}"
+    for side, medians in case.medians.items():
+        times = ", ".join(map(format_seconds, medians))
+        yield f"a call of {side} takes, by its processes, {times}"
+    if not case.numbers:
+        return
     yield f"{' + '.join(str(len(stage)) for stage in case.stages if stage)} pairs of processes"
     yield f"a call of base takes {format_seconds(_middle([number.seconds for number in case.numbers]))}"
     yield f"compared for {format_seconds(case.seconds)}"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from harness.paper.errors import Exit
+from harness.paper.gate.baseline import is_stored
 from harness.paper.gate.outcome import CaseOutcome, ControlOutcome, GateOutcome, Verdict
 from harness.paper.gate.summary import (
     count_verdicts,
@@ -19,6 +20,7 @@ from harness.paper.gate.summary import (
     tell_insensitivity,
     tell_interval,
     tell_passes,
+    tell_processes,
     tell_ratio,
     tell_sides,
     title_of,
@@ -39,7 +41,6 @@ _LONGEST_NAME, _LONGEST_REASON = 160, 400
 # An @ or # before a word would call a person or a team or link an issue, and addresses would become links: a
 # space of no width after it does not. Renovate, which writes comments full of foreign text, does the same.
 _CALLS = re.compile(r"([@#](?=\w)|www(?=\.)|:(?=//))")
-_HEADINGS = ("Verdict", "Case", "Head ÷ base", "95 % interval", "Would find", "Pairs", "Why")
 _SIGNS = {Exit.PASS: "✓", Exit.INCONCLUSIVE: "?"}
 
 
@@ -62,7 +63,8 @@ def render_markdown(outcome: GateOutcome) -> str:
     """
     cases = sort_cases(outcome.cases)
     top = list(_top(outcome))
-    told = Fold("rows of the table", list(_table(case for case in cases if case.verdict is not Verdict.PASS)))
+    others = [case for case in cases if case.verdict is not Verdict.PASS]
+    told = Fold("rows of the table", list(_table(outcome, others)))
     room = LONGEST - _size(top)
     lines, cut = _fit(told, int(_ROWS * room))
     body, room = ["", *lines], room - _size(lines)
@@ -115,11 +117,12 @@ def _top(outcome: GateOutcome) -> Iterator[str]:
 _MOST_LINES = 30
 
 
-def _table(cases: Iterable[CaseOutcome]) -> Iterator[str]:
+def _table(outcome: GateOutcome, cases: Iterable[CaseOutcome]) -> Iterator[str]:
     """Yield a table of cases, nothing for none."""
     rows = [_row(case) for case in cases]
     if rows:
-        yield _line(_HEADINGS)
+        counted = "Processes" if is_stored(outcome) else "Pairs"
+        yield _line(("Verdict", "Case", "Head ÷ base", "95 % interval", "Would find", counted, "Why"))
         yield "| --- | --- | ---: | ---: | ---: | ---: | --- |"
         yield from rows
 
@@ -127,7 +130,7 @@ def _table(cases: Iterable[CaseOutcome]) -> Iterator[str]:
 def _row(case: CaseOutcome) -> str:
     found = case.bounds
     numbers = (
-        (tell_ratio(found.ratio), tell_interval(found), tell_detectable(found), str(found.processes))
+        (tell_ratio(found.ratio), tell_interval(found), tell_detectable(found), tell_processes(case))
         if found
         else ("",) * 4
     )
@@ -143,7 +146,7 @@ def _line(cells: Iterable[str]) -> str:
 def _folds(outcome: GateOutcome, cases: Sequence[CaseOutcome]) -> Iterator[Fold]:
     passes = [case for case in cases if case.verdict is Verdict.PASS]
     if passes:
-        yield Fold("cases that pass", list(_table(passes)))
+        yield Fold("cases that pass", list(_table(outcome, passes)))
     counts = [
         _line((to_code(case.name), _text(found.what), found.base, found.head))
         for case in cases

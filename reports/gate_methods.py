@@ -6,12 +6,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from harness.paper.gate.baseline import is_stored
 from harness.paper.gate.outcome import CaseOutcome, GateOutcome
 from harness.paper.gate.summary import plain
 from harness.paper.gate.wording import setting
 from harness.paper.units import format_seconds
 
 from .facts import Pairs, list_facts
+from .gate_stored_methods import describe_stored_gate
 from .prose import cases, count, join, list_words, span
 from .strips import share_in
 
@@ -43,6 +45,8 @@ def _in_percent(settings: Any, name: str = "") -> Any:
 
 def describe_gate(outcome: GateOutcome) -> tuple[str, ...]:
     """Return one short paragraph for each thing that was done."""
+    if is_stored(outcome):
+        return describe_stored_gate(outcome)
     timed = [case for case in outcome.cases if case.numbers]
     if not timed:
         return ("The times of no case were compared.",)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from math import ceil, exp, expm1, floor, log1p
+from math import ceil, exp, expm1, floor, log, log1p
+from statistics import fmean
 from typing import Any
 
 from harness.paper.gate.outcome import CaseOutcome
 
 from .facts import parts_in
+from .prose import count
 
 # Steps of the axis, as shares, and the most ticks that are told apart on a telephone.
 _STEPS = tuple(factor * 10.0**power for power in range(-4, 3) for factor in (1.0, 2.0, 5.0))
@@ -19,6 +21,8 @@ _MOST_STEPS = 6
 _DETECT = 0.02
 # The slowdown that the first stage must exclude by the wall, in margins.
 WALL_DETECT = 2
+# The lanes of a case whose sides were not measured in pairs.
+SIDES = ("base", "head")
 # A logarithm of a ratio that no machine shows; what a file holds beyond it is drawn here.
 _FAR = 20.0
 
@@ -69,15 +73,25 @@ class Strip:
 
 
 def shares_of(case: CaseOutcome) -> list[list[float]]:
-    """Return what each pair of each stage found on the clock of the verdict: head ÷ base − 1."""
+    """Return what each pair of each stage found on the clock of the verdict: head ÷ base − 1.
+
+    Of sides that were not measured in pairs, each process of base and of head, by the mean of base.
+    """
+    if case.medians:
+        sides = [[log(time) for time in case.medians.get(side, ()) if time > 0] for side in SIDES]
+        middle = fmean(sides[0] or [0.0])
+        return [[ratio_of(time - middle) - 1 for time in side] for side in sides]
     by_wall = _is_by_wall(case)
     found = [[number.wall if by_wall else number.cpu for number in stage] for stage in case.stages]
     return [[ratio_of(each) - 1 for each in stage if each is not None] for stage in found]
 
 
-def common_axis(policy: Mapping[str, Any]) -> Axis:
-    """Return the axis that all rows of a table share, so that they can be compared by eye."""
-    detect = share_in(policy, "detect") or _DETECT
+def common_axis(policy: Mapping[str, Any], setting: str = "detect") -> Axis:
+    """Return the axis that all rows of a table share, so that they can be compared by eye.
+
+    setting: the slowdown of the policy that it is laid out for.
+    """
+    detect = share_in(policy, setting) or _DETECT
     return Axis(-2 * min(detect, 0.2), 4 * detect)
 
 
@@ -102,7 +116,9 @@ def draw_strip(case: CaseOutcome, axis: Axis, policy: Mapping[str, Any]) -> Stri
     if not any(stages):
         return None
     # A stage that the end of the budget left empty is no lane.
-    lanes = tuple(_lane(number, stage, axis) for number, stage in enumerate(stages, start=1) if stage)
+    lanes = tuple(
+        _lane(title, stage, axis) for title, stage in zip(_titles(case), stages, strict=True) if stage
+    )
     found = case.bounds
     return Strip(
         lanes=lanes,
@@ -130,17 +146,27 @@ def _piece(axis: Axis, interval: tuple[float, float]) -> tuple[float, float] | N
     return (axis.place(max(low, axis.low)), axis.place(min(high, axis.high))) if touches else None
 
 
-def _lane(number: int, shares: Sequence[float], axis: Axis) -> Lane:
+def _titles(case: CaseOutcome) -> list[str]:
+    return (
+        list(SIDES) if case.medians else [f"stage {number}" for number, _ in enumerate(case.stages, start=1)]
+    )
+
+
+def _lane(title: str, shares: Sequence[float], axis: Axis) -> Lane:
     below, above = sum(share < axis.low for share in shares), sum(share > axis.high for share in shares)
-    pairs = f"{len(shares)} pair{'' if len(shares) == 1 else 's'}"
+    counted = count(len(shares), "pair") if title not in SIDES else _processes(len(shares))
     beyond = f", {below + above} beyond the axis" if below + above else ""
     return Lane(
-        title=f"stage {number}",
+        title=title,
         dots=tuple(axis.place(share) for share in shares if axis.holds(share)),
         below=below,
         above=above,
-        text=f"{pairs}{beyond}",
+        text=f"{counted}{beyond}",
     )
+
+
+def _processes(number: int) -> str:
+    return f"{number} process{'' if number == 1 else 'es'}"
 
 
 def _lines(case: CaseOutcome, policy: Mapping[str, Any]) -> list[tuple[str, float]]:
@@ -150,7 +176,11 @@ def _lines(case: CaseOutcome, policy: Mapping[str, Any]) -> list[tuple[str, floa
         if fnmatchcase(case.name, str(table.get("match", ""))):
             settings |= table
     margin, detect = share_in(settings, "margin"), share_in(settings, "detect")
-    if _is_by_wall(case):
+    if case.medians:
+        margin, detect = share_in(settings, "baseline_margin"), None
+        if _is_by_wall(case):
+            margin = max(filter(None, (margin, share_in(settings, "wall_margin"))), default=None)
+    elif _is_by_wall(case):
         margin = share_in(settings, "wall_margin")
         detect = margin and WALL_DETECT * margin
     named = (("margin", margin), ("detect", detect))

@@ -132,7 +132,10 @@ def _properties(case: CaseOutcome) -> Iterator[tuple[str, str]]:
         yield "ratio_interval_low", _number(low)
         yield "ratio_interval_high", _number(high)
         yield "detectable_share", _number(case.bounds.detectable)
-        yield "pairs_of_processes", str(case.bounds.processes)
+        for side, medians in case.medians.items():
+            yield f"processes_of_{side}", str(len(medians))
+        if not case.medians:
+            yield "pairs_of_processes", str(case.bounds.processes)
         yield "clock", plain(case.clock)
 
 

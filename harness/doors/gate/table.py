@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from harness.paper.gate.outcome import Bounds, CaseOutcome, GateOutcome, Verdict
+from harness.paper.gate.baseline import is_stored
+from harness.paper.gate.outcome import CaseOutcome, GateOutcome, Verdict
 from harness.paper.gate.summary import (
     AGAINST,
     count_verdicts,
@@ -21,6 +22,7 @@ from harness.paper.gate.summary import (
     tell_insensitivity,
     tell_interval,
     tell_passes,
+    tell_processes,
     tell_ratio,
     tell_sides,
     title_of,
@@ -41,15 +43,19 @@ def gate_parts(outcome: GateOutcome) -> list[RenderableType]:
     A table holds every case that does not pass; those that do are counted.
     """
     told = [case for case in sort_cases(outcome.cases) if case.verdict is not Verdict.PASS]
-    table = [CaseTable(told)] if told else []
+    table = [CaseTable(told, "processes" if is_stored(outcome) else "pairs")] if told else []
     return [Text(_title(outcome), style="bold"), *table, *map(Text, _lines(outcome))]
 
 
 @dataclass(frozen=True)
 class CaseTable:
-    """Cases with their numbers and reasons, in as many columns as a window has room for."""
+    """Cases with their numbers and reasons, in as many columns as a window has room for.
+
+    counted: what the last of these numbers counts.
+    """
 
     cases: Sequence[CaseOutcome]
+    counted: str = "pairs"
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield the table that fits."""
@@ -60,13 +66,13 @@ class CaseTable:
         table = Table(show_lines=True)
         table.add_column("verdict", no_wrap=True)
         table.add_column("case, and why", overflow="fold")
-        for heading in ("head ÷ base", "95 % interval", "would find", "pairs") if is_wide else ():
+        for heading in ("head ÷ base", "95 % interval", "would find", self.counted) if is_wide else ():
             table.add_column(heading, justify="right", no_wrap=True)
         for case in self.cases:
             if is_wide:
                 table.add_row(_verdict(case), _told(case), *_numbers(case))
             else:
-                table.add_row(_verdict(case), _told(case, *_sentence(case.bounds)))
+                table.add_row(_verdict(case), _told(case, *_sentence(case)))
         return table
 
 
@@ -86,15 +92,16 @@ def _numbers(case: CaseOutcome) -> list[Text]:
     found = case.bounds
     if found is None:
         return []
-    cells = tell_ratio(found.ratio), tell_interval(found), tell_detectable(found), str(found.processes)
+    cells = tell_ratio(found.ratio), tell_interval(found), tell_detectable(found), tell_processes(case)
     return [Text(cell) for cell in cells]
 
 
-def _sentence(found: Bounds | None) -> Iterator[str]:
-    if found:
+def _sentence(case: CaseOutcome) -> Iterator[str]:
+    if found := case.bounds:
+        counted = f"{tell_processes(case)} processes" if case.medians else pairs(found.processes)
         yield (
             f"head ÷ base {tell_ratio(found.ratio)} ({tell_interval(found)}), "
-            f"would find {tell_detectable(found)}, {pairs(found.processes)}"
+            f"would find {tell_detectable(found)}, {counted}"
         )
 
 

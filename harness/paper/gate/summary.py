@@ -171,6 +171,13 @@ def tell_detectable(bounds: Bounds) -> str:
     return _size(bounds.detectable)
 
 
+def tell_processes(case: CaseOutcome) -> str:
+    """Write how many processes the numbers of a case rest on: pairs, or those of head and of base."""
+    if case.medians:
+        return " + ".join(str(len(case.medians.get(side, ()))) for side in ("head", "base"))
+    return str(case.bounds.processes) if case.bounds else ""
+
+
 def _size(share: float) -> str:
     return percent(share) if share < _BLIND else "none"
 
