@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.paper.errors import Exit
+from harness.paper.gate.outcome import GateOutcome
 from harness.tests.gate_projects import Repo
-from harness.tests.projects import PAGE, Done, Project, implementation, run
+from harness.tests.in_process import sameop
+from harness.tests.projects import PAGE, Done, Project, implementation
 
 CASE = "scale/core/{}/tiny-one/float32/cpu/forward"
-# Fewer processes than any policy that is meant: what is told apart here is far apart.
-POLICY = "processes = [3, 3, 3]\nplant = 0.9\nsensitivity = 0.9\n"
+# Fewer processes than any policy that is meant, and more alarms: what is told apart here is far apart.
+POLICY = "processes = [3, 3]\nplant = 0.9\nsensitivity = 0.9\nfalse_alarms = 0.05\n"
 SPIN = """
 from time import thread_time_ns
 
@@ -50,6 +52,23 @@ ACCEPT = (
 )
 
 
+# Operators of a page each, by what differs between the sides.
+OTHERS = {
+    "shrunk": ("Dims(B=4, C=6)", "Dims(B=4, C=3)"),
+    "redefined": ("return x * factor", "return x * factor + x"),
+}
+
+
+def other_pages(*, is_head: bool) -> dict[str, str]:
+    """Return the pages of the operators that change their meaning."""
+    return {
+        f"ops/{name}.py": PAGE.replace('Operator("scale"', f'Operator("{name}"').replace(
+            was, new if is_head else was
+        )
+        for name, (was, new) in OTHERS.items()
+    }
+
+
 def write(repo: Repo, forms: dict[str, str], page: str = PAGE) -> None:
     """Write a project whose operator has these implementations."""
     bodies = "\n".join(implementation(name, body) for name, body in forms.items())
@@ -65,7 +84,7 @@ def write(repo: Repo, forms: dict[str, str], page: str = PAGE) -> None:
 
 def gate(root: Path, *arguments: str) -> Done:
     """Run the gate in a folder."""
-    return Project(root).sameop("gate", *arguments)
+    return sameop(root, "gate", *arguments)
 
 
 @dataclass(frozen=True)
@@ -75,6 +94,11 @@ class Gated:
     repo: Repo
     done: Done
     document: dict[str, Any]
+
+    @property
+    def outcome(self) -> GateOutcome:
+        """What was found, read back from what was printed."""
+        return GateOutcome.from_json(self.document)
 
     def case(self, name: str) -> dict[str, Any]:
         """Return what is told of an implementation."""
@@ -89,10 +113,14 @@ def gated(tmp_path_factory: pytest.TempPathFactory) -> Gated:
     """Gate an uncommitted head against its base."""
     repo = Repo.make(tmp_path_factory.mktemp("gate") / "repo")
     write(repo, BASE)
+    repo.write(other_pages(is_head=False))
     repo.commit("base")
     write(repo, HEAD)
+    repo.write(other_pages(is_head=True))
     before = state(repo)
-    done = gate(repo.root, "--base", "HEAD", "--json", "--junit", str(repo.root.parent / "junit.xml"))
+    # A process of its own, once: its standard output holds the document and nothing else.
+    files = ["--json", "--junit", str(repo.root.parent / "junit.xml")]
+    done = Project(repo.root).sameop("gate", "--base", "HEAD", *files)
     assert state(repo) == before
     return Gated(repo, done, json.loads(done.out))
 
@@ -155,29 +183,22 @@ def test_a_dirty_worktree_is_marked(gated: Gated) -> None:
     assert gated.document["twins"]["how"] == "forked"
 
 
-def test_shrinking_a_workload_is_a_change(tmp_path: Path) -> None:
-    """Whoever measures less under the same name is not faster."""
-    repo = Repo.make(tmp_path / "repo")
-    write(repo, {})
-    repo.commit("base")
-    write(repo, {}, PAGE.replace("Dims(B=4, C=6)", "Dims(B=4, C=3)"))
-    done = gate(repo.root, "--base", "HEAD", "--json")
-    assert done.code == Exit.CHANGED
-    (case,) = json.loads(done.out)["cases"]
-    assert case["verdict"] == "CHANGED"
-    assert "dimensions C is 6 in base and 3 in head" in case["reason"]
-
-
-def test_another_function_is_a_change(tmp_path: Path) -> None:
-    """A head whose reference computes something else agrees with itself alone."""
-    repo = Repo.make(tmp_path / "repo")
-    write(repo, {})
-    repo.commit("base")
-    write(repo, {}, PAGE.replace("return x * factor", "return x * factor + x"))
-    done = gate(repo.root, "--base", "HEAD", "--json")
-    (case,) = json.loads(done.out)["cases"]
-    assert (done.code, case["verdict"]) == (Exit.CHANGED, "CHANGED")
-    assert "another function than base" in case["reason"]
+@pytest.mark.parametrize(
+    ("operator", "said"),
+    [
+        # Whoever measures less under the same name is not faster.
+        ("shrunk", "dimensions C is 6 in base and 3 in head"),
+        # A head whose reference computes something else agrees with itself alone.
+        ("redefined", "another function than base"),
+    ],
+)
+def test_what_measures_something_else_is_a_change(gated: Gated, operator: str, said: str) -> None:
+    """A case that keeps its name and not its meaning is neither faster nor slower."""
+    name = CASE.format("reference").replace("scale", operator, 1)
+    case = next(case for case in gated.outcome.cases if case.name == name)
+    assert case.verdict == "CHANGED"
+    assert said in case.reason
+    assert replace(gated.outcome, cases=[case], controls=()).exit == Exit.CHANGED
 
 
 @pytest.mark.parametrize(
@@ -217,7 +238,8 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Repo:
 
 def test_a_head_that_does_not_import_fails(broken: Repo) -> None:
     """It is no matter of the base."""
-    done = gate(broken.root, "--base", "HEAD", "--policy", "sameop-gate.toml")
+    # Without time for any number: that it is imported and judged is enough here.
+    done = gate(broken.root, "--base", "HEAD", "--policy", "sameop-gate.toml", "--budget", "0.001")
     assert done.code in (Exit.PASS, Exit.INCONCLUSIVE), done.err
     broken.write({"ops/more.py": "raise RuntimeError('not today')\n"})
     done = gate(broken.root, "--base", "HEAD")
@@ -229,6 +251,6 @@ def test_outside_of_a_repository_is_one_sentence(tmp_path: Path) -> None:
     """There is nothing to compare with."""
     (tmp_path / "pyproject.toml").write_text('[tool.sameop]\ncases = ["ops"]\n', encoding="utf-8")
     (tmp_path / "ops").mkdir()
-    done = run(tmp_path, ["python", "-m", "harness", "gate", "--base", "HEAD"])
+    done = gate(tmp_path, "--base", "HEAD")
     assert done.code == Exit.USAGE
     assert "Traceback" not in done.err
