@@ -76,7 +76,7 @@ class ScaleIsADiagonalMatrix(Claim):
 '''
 
 # Hypothesis' plugin imports all of it when pytest ends, and these projects draw nothing.
-PYTEST = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:hypothesispytest")
+PYTEST = ("pytest", "-p", "no:cacheprovider", "-p", "no:hypothesispytest")
 
 # Everything that a process inherits and that could change what a nested pytest does.
 _PRIVATE = ("PYTEST_ADDOPTS", "PYTEST_CURRENT_TEST", "PYTEST_XDIST_WORKER", "COLUMNS", "FORCE_COLOR")
@@ -123,7 +123,7 @@ class Project:
 
     def command(self, *arguments: str) -> list[str]:
         """Return the command line of pytest in this project."""
-        return [*PYTEST, *arguments]
+        return [sys.executable, "-m", *PYTEST, *arguments]
 
     def pytest(self, *arguments: str, variables: Mapping[str, str] | None = None) -> Done:
         """Run pytest."""

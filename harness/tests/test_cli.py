@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from harness.doors import cli, doctor
-from harness.doors.doctor import examine
+from harness.doors.doctor import examine, trial
 from harness.doors.doctor.examination import Patient
 from harness.paper.errors import Exit
 from harness.tests.projects import make_project, run, without
@@ -189,8 +189,14 @@ def test_help_is_no_mistake(command: Command, name: str) -> None:
     assert f"sameop {name}" in out
 
 
-def test_documents_stand_alone(command: Command, tmp_path: Path, sound_run: Path) -> None:
+def test_documents_stand_alone(
+    command: Command, tmp_path: Path, sound_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With --json standard output holds exactly one document, whatever a page prints."""
+    # This machine is really examined, by the fewest processes that have a scatter, for a shorter time.
+    monkeypatch.setattr(trial, "_TRIAL_SECONDS", 0.1)
+    monkeypatch.setattr(trial, "PROCESSES", 3)
+    monkeypatch.setattr(trial, "DEFAULT_PROCESSES", 1)
     project = make_project(tmp_path, claim=True)
     with project.page.open("a", encoding="utf-8") as page:
         page.write("\nprint('hello from the page')\n")

@@ -33,6 +33,8 @@ LATE = implementation(
     "import time\n\ncalls = 0",
 )
 SLOW_TIMES = re.compile(r"0\.04[345]\d{5}|\b4[345]\.\d+ ms")
+# Of the account of a session, where any number may stand: on the page a phase has its share behind it.
+_PHASE, _LONGER = re.compile(r"\b[\d.]+ m?s, [\d.]+ %"), {"seconds", "phases", "unaccounted"}
 LATE_TIMES = re.compile(r"0\.07[789]\d{5}|\b7[789]\.\d+ ms")
 
 
@@ -56,9 +58,9 @@ class Judged:
         return {entry["extra_info"]["sameop_case"]: entry for entry in content["benchmarks"]}
 
     def outputs(self) -> dict[str, str]:
-        """Return the three outputs as text, without what says how long a whole case or claim took."""
+        """Return the three outputs as text, without what says how long a case, a claim or a phase took."""
         texts = {
-            name: (self.folder / name).read_text(encoding="utf-8")
+            name: _PHASE.sub("", (self.folder / name).read_text(encoding="utf-8"))
             for name in ("benchmark.json", "index.html")
         }
         lines = (self.folder / "records.jsonl").read_text(encoding="utf-8").splitlines()
@@ -70,7 +72,7 @@ class Judged:
 
 def _timeless(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _timeless(entry) for key, entry in value.items() if key != "seconds"}
+        return {key: _timeless(entry) for key, entry in value.items() if key not in _LONGER}
     return [_timeless(entry) for entry in value] if isinstance(value, list) else value
 
 

@@ -15,12 +15,24 @@ from pathlib import Path
 
 import pytest
 
-from harness.tests.projects import CLAIM, PAGE, Done, environment, implementation, records, run, without
+from harness.tests.projects import (
+    CLAIM,
+    PAGE,
+    PYTEST,
+    Done,
+    environment,
+    implementation,
+    records,
+    run,
+    without,
+)
 
 ROOT = Path(__file__).parents[2]
 needs_clone = pytest.mark.skipif(
     not (ROOT / "pyproject.toml").exists(), reason="a wheel is built from a clone, not from itself"
 )
+
+CPU = ("--benchmark", "--bench-device=cpu", "--bench-processes=1")
 
 # What the other project keeps in packages that are called like ours.
 CASES = "WORD = 'theirs'\n"
@@ -131,15 +143,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @needs_clone
 def test_other_project_is_proved_measured_and_reported(installed: Installed, project: Path) -> None:
     """Their operators and claim are taken, ours are not, and our renderer writes the page."""
-    done = installed.run(
-        project,
-        "pytest",
-        "-p",
-        "no:cacheprovider",
-        "--benchmark",
-        "--bench-device=cpu",
-        "--bench-processes=1",
-    )
+    done = installed.run(project, *PYTEST, *CPU)
     assert done.code == 0, done.out + done.err
     (folder,) = project.glob("reports/runs/*/")
     assert list(records(folder)) == ["reference", "mine"]
@@ -159,7 +163,7 @@ def test_other_project_is_proved_measured_and_reported(installed: Installed, pro
 @needs_clone
 def test_names_of_the_other_project_stay_theirs(installed: Installed, project: Path) -> None:
     """Their own tests import their own packages although ours are installed under the same names."""
-    done = installed.run(project, "pytest", "-p", "no:cacheprovider", "-q", "test_theirs.py")
+    done = installed.run(project, *PYTEST, "-q", "test_theirs.py")
     assert done.code == 0, done.out
     assert "1 passed" in done.out
 
@@ -167,9 +171,7 @@ def test_names_of_the_other_project_stay_theirs(installed: Installed, project: P
 @needs_clone
 def test_builtin_cases_come_when_asked(installed: Installed, project: Path) -> None:
     """--bench-builtin adds ours to theirs, and the command line elsewhere shows ours alone."""
-    collected = installed.run(
-        project, "pytest", "--collect-only", "-q", "--benchmark", "--bench-builtin", "--bench-device=cpu"
-    )
+    collected = installed.run(project, *PYTEST, "--collect-only", "-q", "--bench-builtin", *CPU)
     assert collected.code == 0, collected.out
     assert "/core/mine/" in collected.out
     assert "involution/core/" in collected.out
@@ -193,9 +195,8 @@ def test_bare_machine_measures_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "ops" / "scale.py").write_text(PAGE, encoding="utf-8")
     (tmp_path / "pyproject.toml").write_text('[tool.sameop]\ncases = ["ops"]\n', encoding="utf-8")
     bare = without(tmp_path, "fvcore", "iopath", "rich", "typer", "click", "pynvml", "scipy")
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--benchmark", "--bench-device=cpu"]
-    command += ["--bench-processes=1"]
-    done = run(tmp_path, [*command, "--bench-operator=sc*", "--bench-run=run"], bare)
+    command = [sys.executable, "-m", *PYTEST, *CPU, "--bench-operator=sc*", "--bench-run=run"]
+    done = run(tmp_path, command, bare)
     assert done.code == 0, done.out + done.err
     witnesses = records(tmp_path / "run")["reference"]["readings"]["macs"]["facts"]["witnesses"]
     assert witnesses["fvcore"] == {

@@ -6,6 +6,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,9 +37,21 @@ def test_whatever_does_not_hold_is_told(change: dict[str, object], objection: st
     assert objection in told(row)
 
 
+class Brief(Planted):
+    """A project whose cases are measured in one process each: interpreters take seconds to start."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        with (self.root / "pyproject.toml").open("a", encoding="utf-8") as settings:
+            settings.write('[tool.pytest.ini_options]\naddopts = ["--bench-processes=1"]\n')
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
-def test_an_implementation_without_its_fault_does_not_pass(tmp_path: Path) -> None:
+def test_an_implementation_without_its_fault_does_not_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A fault that was planted and is not there is told, while nothing else is objected to."""
+    monkeypatch.setattr(faults, "Planted", Brief)
     quiet = {f"scale/{name}": 1e-6 for name in faults.SOUND}
     sound = Fault("none", "return factor * x", Status.CRASHED, "Its process ended")
     row = plant(sound, tmp_path / "planted", quiet)
