@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from torch import Tensor
 
@@ -43,7 +44,7 @@ class Degree:
         """Return the degree of a plain number; one that is too fine has no grain."""
         return cls(is_zero=number == 0, grain=grain_of(number) or 0)
 
-    @property
+    @cached_property
     def is_constant(self) -> bool:
         """Whether no input occurs."""
         return not any(high for _, high in self.ranges.values())
@@ -52,6 +53,8 @@ class Degree:
         """Return the degree of a sum, or of one tensor beside another."""
         if self.is_zero or other.is_zero:
             return other if self.is_zero else self
+        if self == other:
+            return self
         names = {*self.ranges, *other.ranges}
         ranges = {name: _hull(self.range_in(name), other.range_in(name)) for name in names}
         return Degree(

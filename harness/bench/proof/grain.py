@@ -27,6 +27,9 @@ def grain_of_all(constant: Tensor) -> int | None:
     if not constant.is_floating_point():
         return 0
     finite = constant.detach().double()
+    # A finite sum tells that every element is a finite number.
+    if math.isfinite(float(finite.sum())) and torch.equal(finite, finite.round()):
+        return 0
     finite = finite[~finite.isneginf()]
     if not bool(finite.isfinite().all()):
         return None

@@ -56,7 +56,7 @@ def _read(op: Any) -> Facts:
     )
 
 
-# No frozen dataclass, as one is made of every argument of every operation, and freezing takes most of it.
+# These three are not frozen: that takes most of the time of making one, and every operation needs several.
 @dataclass(slots=True)
 class Seen:
     """A tensor argument of an operation together with what is known of it."""
@@ -83,7 +83,7 @@ def whole_memory(tensor: Tensor) -> Tensor:
     return tensor.detach().as_strided((count,), (1,), 0)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Effect:
     """What a rule says of the outputs of an operation, one entry per tensor that it returns."""
 
@@ -95,7 +95,7 @@ class Effect:
 Rule = Callable[[Any, "Call"], Effect]
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Call:
     """One operation under way: its arguments with every tensor replaced by a :class:`Seen`.
 

@@ -100,6 +100,7 @@ class Shadow(Extremes, Guarded):
         # Values are no larger than their terms, so an infinite one comes from a constant or a plain number.
         self._may_be_infinite = False
         self._layers: dict[int, Layer] = {}
+        self._elements_since = 0
         self.operations: list[str] = []
         self.constants: list[Tensor] = []
         self.backends: set[str] = set()
@@ -127,7 +128,7 @@ class Shadow(Extremes, Guarded):
         if facts.is_random:
             raise RefusedError(f"{name} draws random numbers")
         see = self._look
-        seen_args, seen_kwargs = mapped(see, args), mapped(see, kwargs)
+        seen_args, seen_kwargs = mapped(see, args), mapped(see, kwargs) if kwargs else {}
         result = self._run(func, (args, kwargs), (seen_args, seen_kwargs))
         call = Call(func, seen_args, seen_kwargs, result, self._unit, self._exact)
         self._note_backend(name, args)
@@ -151,13 +152,14 @@ class Shadow(Extremes, Guarded):
 
     def _apply(self, name: str, call: Call, outputs: list[Tensor]) -> None:
         effect = self._effect(name, call, outputs)
-        met = {key_of(tensor) for seen in call.seen for tensor in (seen.value, seen.terms)}
-        met.update(map(key_of, outputs))
+        # What takes the place of functions keeps terms for later, and is asked about small tensors only.
+        met = _memory(call, outputs) if self._replacement is None else None
         for index, out in enumerate(outputs):
             terms = effect.terms[index]
             if terms is not None:
-                own = self._replacement is None and key_of(terms) not in met
-                met.add(key_of(terms))
+                own = met is not None and key_of(terms) not in met
+                if met is not None:
+                    met.add(key_of(terms))
                 largest = self._write(out, terms, effect.degrees[index], effect.roundings, own=own)
                 if math.isnan(largest) and not _may_leave_unwritten(name, call):
                     unwritten = any(_is_unwritten(seen.terms) for seen in call.seen)
@@ -240,9 +242,9 @@ class Shadow(Extremes, Guarded):
     def _add_layer(
         self, tensor: Tensor, terms: Tensor, degree: Degree, roundings: float, *, own: bool
     ) -> None:
-        self._forget_freed()
         storage = tensor.untyped_storage()
         count = storage.nbytes() // tensor.element_size()
+        self._forget_freed(count)
         if own and _mirrors(terms, tensor, count):
             flat = terms.as_strided((count,), (1,), 0)
         else:
@@ -251,7 +253,12 @@ class Shadow(Extremes, Guarded):
             flat.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset()).copy_(terms)
         self._layers[key_of(tensor)] = Layer(StorageWeakRef(storage), tensor.dtype, flat, degree, roundings)
 
-    def _forget_freed(self) -> None:
+    def _forget_freed(self, coming: int) -> None:
+        """Forget layers of freed memory, as soon as enough elements came to be worth looking."""
+        self._elements_since += coming
+        if self._elements_since < _WORTH_LOOKING:
+            return
+        self._elements_since = 0
         # The weak reference keeps the storage's identity from being used again, so no later tensor
         # can be taken for a freed one; the memory of both is free.
         freed = [key for key, layer in self._layers.items() if layer.storage.expired()]
@@ -266,6 +273,8 @@ class Shadow(Extremes, Guarded):
 
 # What Python writes for numbers that are not finite; a few names hold these letters too, and do no harm.
 _NOT_FINITE = ("inf", "nan")
+# So many elements are little memory to keep, and many operations on small tensors.
+_WORTH_LOOKING = 2**16
 # Integers times terms as large as this may overflow.
 _LARGE = 1e100
 # The first make memory that holds nothing yet; the second replace whatever their target held.
@@ -279,6 +288,13 @@ TAKES_INFINITY = """
     unfold diagonal flip roll repeat unbind split split_with_sizes detach alias index index_select gather
     copy_ lift_fresh _to_copy add add_ masked_fill masked_fill_ where fill_ _softmax _safe_softmax exp sigmoid
 """
+
+
+def _memory(call: Call, outputs: list[Tensor]) -> set[int]:
+    """Return the memory that an operation met: of arguments and results, and of what is known of them."""
+    met = {key_of(tensor) for seen in call.seen for tensor in (seen.value, seen.terms)}
+    met.update(map(key_of, outputs))
+    return met
 
 
 def _mirrors(terms: Tensor, tensor: Tensor, count: int) -> bool:
