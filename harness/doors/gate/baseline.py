@@ -34,6 +34,9 @@ from harness.paper.store import Run
 from harness.paper.units import format_clock, format_seconds
 
 Tell = Callable[[str], None]
+# With so many processes on either side a spread of 5 %, as on a busy machine, still lets a slowdown of 30 %
+# be found; with three one of 1 % does not.
+ENOUGH = 12
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ def run_stored_gate(
         insensitive_share=policy.insensitive_share,
         started=started,
         seconds=time.monotonic() - began,
-        notes=[*_notes(run, head, policy), *policy.remarks([case.name for case in cases], today)],
+        notes=[*_notes(run, head, policy, cases), *policy.remarks([case.name for case in cases], today)],
     )
 
 
@@ -314,7 +317,7 @@ def _describe_side(ref: str, commit: Facts, started: str) -> dict[str, Any]:
     }
 
 
-def _notes(run: Run, head: Facts, policy: Policy) -> Iterator[str]:
+def _notes(run: Run, head: Facts, policy: Policy, cases: Iterable[CaseOutcome]) -> Iterator[str]:
     yield (
         "Base is a stored run: two sessions on one machine differ by what neither's numbers tell, so that "
         f"only a slowdown beyond {setting(policy.baseline_margin)} FAILs, one below it lands unseen, and a "
@@ -322,6 +325,14 @@ def _notes(run: Run, head: Facts, policy: Policy) -> Iterator[str]:
         "was held against its own reference alone, not against what base computes. `--base` compares side by "
         "side."
     )
+    few = [
+        len(case.medians["base"]) for case in cases if case.verdict is Verdict.INSENSITIVE and case.medians
+    ]
+    if few and min(few) < ENOUGH:
+        yield (
+            f"A baseline of {min(few)} processes a case tells little: measure one with "
+            f"`pytest --benchmark --bench-processes={ENOUGH}`, and head will have as many."
+        )
     base = run.header.identity.get("commit", {})
     if base.get("sources_sha256") == head["sources_sha256"]:
         yield "The pages and sameop itself are those that the baseline was measured with."

@@ -6,11 +6,12 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import expm1, log1p, sqrt
+from math import expm1, inf, log1p, sqrt
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.paper.errors import Exit, RunRefusedError, SameopError
 from harness.paper.gate.counts import BASE, HEAD, PEAK, judge_counts
@@ -25,6 +26,8 @@ from harness.paper.store import Run, read_run
 
 # How an outcome says that base was measured before.
 STORED = "stored"
+# So many further pairs of sessions are drawn to see which slowdown 99 of a hundred would find.
+_DRAWS, _POWER = 10_000, 0.99
 # Nothing becomes slower by this factor.
 _BLIND = 100.0
 _MEASURE_ANEW = "Measure a baseline here and now: `pytest --benchmark`."
@@ -180,16 +183,31 @@ class Times:
 
         These are Welch's, rounded down: the processes of the two sides need not scatter alike.
         """
-        first, second = self._variances
-        sizes = len(self.base) - 1, len(self.head) - 1
-        below = first**2 / sizes[0] + second**2 / sizes[1]
-        degrees = (first + second) ** 2 / below if below else sum(sizes)
-        return 1 + max(1, int(degrees + 1e-9))
+        return 1 + int(_welch(np.array(self._variances), self._degrees))
+
+    def reach(self, confidence: float) -> float:
+        """Return what a logarithm exceeds a bound of this confidence by, 99 times of a hundred.
+
+        It is drawn from further sessions that scatter as these did. With few processes the bound itself
+        varies from one to the next, by its spread and by its degrees of freedom, more than the mean does.
+        """
+        rng = np.random.default_rng(0)
+        degrees = self._degrees[:, None]
+        drawn = np.array(self._variances)[:, None] * rng.chisquare(degrees, (2, _DRAWS)) / degrees
+        found = _welch(drawn, degrees)
+        kinds, which = np.unique(found, return_inverse=True)
+        bounds = np.array([quantile(confidence, 1 + each) for each in kinds.tolist()])
+        sure = bounds[which] * np.sqrt(drawn.sum(axis=0))
+        return float(np.quantile(sure + self.error * rng.standard_normal(_DRAWS), _POWER))
 
     @property
     def spread(self) -> float:
         """The standard deviation of so many numbers that have the same error."""
         return self.error * sqrt(self.count)
+
+    @property
+    def _degrees(self) -> NDArray[np.int_]:
+        return np.array([len(self.base) - 1, len(self.head) - 1])
 
     @cached_property
     def _variances(self) -> tuple[float, float]:
@@ -201,6 +219,19 @@ class Times:
         """Say how many processes there are."""
         head, base = len(self.head), len(self.base)
         return f"{head} process{'es' * (head != 1)} of head against {base} of the baseline"
+
+
+def _welch(variances: NDArray[np.float64], degrees: NDArray[np.int_]) -> NDArray[np.int_]:
+    """Return the degrees of freedom of the sum of the variances of two means, rounded down.
+
+    variances [2, ...]; degrees [2, ...]; result [...].
+    """
+    below = (variances**2 / degrees).sum(axis=0)
+    above = variances.sum(axis=0) ** 2
+    # Sides without any spread, by a clock that is too coarse for it, have all degrees.
+    found = np.divide(above, below, out=np.full_like(above, degrees.sum()), where=below > 0)
+    whole: NDArray[np.int_] = np.maximum(1, np.floor(found + 1e-9)).astype(int)
+    return whole
 
 
 @dataclass(frozen=True)
@@ -236,12 +267,14 @@ class StoredRule(Rule):
         if not times.is_enough:
             reason = f"{sentence(times.told())}: fewer than two of a side do not tell how processes differ."
             return Decision(Verdict.INSENSITIVE, reason, clock=times.clock, notes=notes)
-        test = self._test(times, policy)
+        test, sensitivity = self._test(times, policy)
+        reach = times.reach(1 - test.error)
         step = Step(int(test.judge(times.mean, times.spread, times.count)))
-        bounds = _bounds(test, times)
-        decision = Decision(
-            VERDICTS[step], _tell(step, test, bounds, times), bounds, times.clock, notes=notes
-        )
+        if step is Step.PASS and test.margin + reach > log1p(sensitivity):
+            step = Step.INSENSITIVE
+        bounds = _bounds(test, times, reach)
+        reason = _tell(step, test, bounds, times, sensitivity)
+        decision = Decision(VERDICTS[step], reason, bounds, times.clock, notes=notes)
         if times.mean + quantile(AMBIGUOUS, times.count) * times.error < -test.margin:
             margin = setting(expm1(test.margin))
             note = f"A speed-up beyond the {margin} that two sessions may differ by."
@@ -250,7 +283,8 @@ class StoredRule(Rule):
             return self.accept(decision, bounds.ratio, policy.accepts)
         return decision
 
-    def _test(self, times: Times, policy: CasePolicy) -> StagedTest:
+    def _test(self, times: Times, policy: CasePolicy) -> tuple[StagedTest, float]:
+        """Return the test of a clock, and the slowdown that must be found."""
         margin, sensitivity = policy.baseline_margin, policy.baseline_sensitivity
         if times.clock == WALL:
             # What else runs on the machine shows there too, in either session.
@@ -258,7 +292,8 @@ class StoredRule(Rule):
             sensitivity = max(sensitivity, policy.wall_sensitivity)
         # One stage after a screen that nobody took.
         plan = (0, times.count)
-        return StagedTest(log1p(margin), log1p(margin), log1p(sensitivity), self.error_per_case, plan)
+        test = StagedTest(log1p(margin), log1p(margin), inf, self.error_per_case, plan)
+        return test, sensitivity
 
 
 def _why_no_time(record: Record) -> str:
@@ -266,20 +301,20 @@ def _why_no_time(record: Record) -> str:
     return record.reason or (reading and reading.reason) or "its record holds no time of a process"
 
 
-def _bounds(test: StagedTest, times: Times) -> Bounds:
-    sure, half = (quantile(level, times.count) * times.error for level in (1 - test.stage_error, 0.975))
+def _bounds(test: StagedTest, times: Times, reach: float) -> Bounds:
+    sure, half = (quantile(level, times.count) * times.error for level in (1 - test.error, 0.975))
     return Bounds(
         ratio=as_ratio(times.mean),
         low=as_ratio(times.mean - sure),
         interval=(as_ratio(times.mean - half), as_ratio(times.mean + half)),
-        detectable=as_ratio(float(test.detectable(times.spread, times.count, is_last=True))) - 1,
+        detectable=as_ratio(test.margin + reach) - 1,
         processes=min(len(times.base), len(times.head)),
     )
 
 
-def _tell(step: Step, test: StagedTest, bounds: Bounds, times: Times) -> str:
+def _tell(step: Step, test: StagedTest, bounds: Bounds, times: Times, sensitivity: float) -> str:
     """Say what was measured, and what follows."""
-    margin, sensitivity = (setting(expm1(value)) for value in (test.margin, test.sensitivity))
+    margin = setting(expm1(test.margin))
     found = percent(bounds.detectable)
     by = "by the wall " if times.clock == WALL else ""
     blind = bounds.detectable >= _BLIND
@@ -289,6 +324,6 @@ def _tell(step: Step, test: StagedTest, bounds: Bounds, times: Times) -> str:
         Step.PASS: f": no slowdown beyond {margin} was found, and one of {found} would have been",
         Step.FAIL: f"; {margin} is allowed",
         Step.INCONCLUSIVE: f": not surely above the {margin} allowed",
-        Step.INSENSITIVE: f": {missed}, one of {sensitivity} must not be",
+        Step.INSENSITIVE: f": {missed}, one of {setting(sensitivity)} must not be",
     }[step]
     return f"{sentence(by + told)}, {times.told()}{follows}."
