@@ -34,8 +34,8 @@ from harness.paper.store import Run
 from harness.paper.units import format_clock, format_seconds
 
 Tell = Callable[[str], None]
-# With so many processes on either side a spread of 5 %, as on a busy machine, still lets a slowdown of 30 %
-# be found; with three one of 1 % does not.
+# With so many processes on either side a spread of 5 % among them still lets a slowdown of 30 % be found; with
+# three one of 1 % does not.
 ENOUGH = 12
 
 
