@@ -34,8 +34,8 @@ from harness.paper.store import Run
 from harness.paper.units import format_clock, format_seconds
 
 Tell = Callable[[str], None]
-# In a run of 60 cases with so many processes on either side, a spread of 5 % among these lets a slowdown of 30 %
-# be found, and one of 1 % a slowdown of 14 %; with three processes not even the latter lets 30 % be found.
+# In a run of 60 cases with so many processes on either side, a spread of 5 % among these lets a slowdown of
+# 30 % be found, and one of 1 % a slowdown of 14 %; with three not even the latter lets 30 % be found.
 ENOUGH = 12
 
 
