@@ -100,7 +100,7 @@ class Shadow(Extremes, Guarded):
         # Values are no larger than their terms, so an infinite one comes from a constant or a plain number.
         self._may_be_infinite = False
         self._layers: dict[int, Layer] = {}
-        self._elements_since = 0
+        self._held = 0
         self.operations: list[str] = []
         self.constants: list[Tensor] = []
         self.backends: set[str] = set()
@@ -120,6 +120,8 @@ class Shadow(Extremes, Guarded):
         return Seen(tensor, terms, layer.degree, layer.roundings)
 
     def _follow(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self._held > _WORTH_LOOKING:
+            self._forget_freed()
         facts = facts_of(func)
         name = facts.name
         done = described(name, args, kwargs)
@@ -244,26 +246,22 @@ class Shadow(Extremes, Guarded):
     ) -> None:
         storage = tensor.untyped_storage()
         count = storage.nbytes() // tensor.element_size()
-        self._forget_freed(count)
         if own and _mirrors(terms, tensor, count):
             flat = terms.as_strided((count,), (1,), 0)
         else:
             blank = torch.empty if tensor.numel() == count else torch.zeros
             flat = blank(count, dtype=torch.float64, device=tensor.device)
             flat.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset()).copy_(terms)
+        self._held += count
         self._layers[key_of(tensor)] = Layer(StorageWeakRef(storage), tensor.dtype, flat, degree, roundings)
 
-    def _forget_freed(self, coming: int) -> None:
-        """Forget layers of freed memory, as soon as enough elements came to be worth looking."""
-        self._elements_since += coming
-        if self._elements_since < _WORTH_LOOKING:
-            return
-        self._elements_since = 0
+    def _forget_freed(self) -> None:
+        """Forget the layers of freed memory."""
         # The weak reference keeps the storage's identity from being used again, so no later tensor
         # can be taken for a freed one; the memory of both is free.
         freed = [key for key, layer in self._layers.items() if layer.storage.expired()]
         for key in freed:
-            del self._layers[key]
+            self._held -= self._layers.pop(key).terms.numel()
 
     def _note_backend(self, name: str, args: tuple[Any, ...]) -> None:
         if name == "aten.convolution":
