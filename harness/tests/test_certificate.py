@@ -252,6 +252,24 @@ def written_behind(t: Inputs) -> Tensor:
     return BUFFER
 
 
+def written_behind_later() -> Callable[[Inputs], Tensor]:
+    """Write known memory by something that torch does not see, from the second call on."""
+    count = itertools.count()
+
+    def program(t: Inputs) -> Tensor:
+        BEHIND[:] = 0
+        BUFFER.mul_(1)
+        BEHIND[:] = 7 if next(count) else 0
+        return BUFFER
+
+    return program
+
+
+def fewer_while_recorded(t: Inputs) -> tuple[Tensor, ...]:
+    """Give two results, and one where gradients are wanted."""
+    return (mixing(t),) if torch.is_grad_enabled() else (mixing(t), mixing(t))
+
+
 def is_followed() -> bool:
     """Whether some mode is at work, by which a program could tell that it is followed."""
     return _get_current_dispatch_mode() is not None or _get_current_function_mode() is not None
@@ -296,6 +314,10 @@ REFUSED: dict[str, tuple[Callable[[Inputs], Any], str]] = {
         written_behind,
         "a result was never written, or written in a way that cannot be followed",
     ),
+    "memory written behind later": (
+        written_behind_later(),
+        "a result was never written, or written in a way that cannot be followed",
+    ),
     "memory never written": (
         lambda t: torch.empty_like(t["x"]),
         "a result was never written, or written in a way that cannot be followed",
@@ -336,6 +358,13 @@ def test_a_cheat_is_refused(name: str) -> None:
     outcome = against(program)
     assert (outcome.verdict, outcome.evidence, outcome.difference) == ("refused", [], None)
     assert outcome.reason == f"On the right side {why}."
+
+
+def test_results_that_come_and_go_are_refused() -> None:
+    """A program has as many results where gradients are wanted as elsewhere."""
+    outcome = against(fewer_while_recorded, lambda t: (mixing(t), mixing(t)))
+    reason = "On the right side the program gives other results than before."
+    assert (outcome.verdict, outcome.reason) == ("refused", reason)
 
 
 def test_the_memory_of_the_other_side_is_no_result() -> None:

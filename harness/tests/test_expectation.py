@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.bench.agreement import prepare
-from harness.bench.expectation import Expected
+from harness.bench.agreement import prepare, save
+from harness.bench.expectation import PLAIN, Expected
 from harness.bench.inputs import activation, buffer
 from harness.bench.limits import expectations
 from harness.bench.pages import Scope
@@ -104,6 +104,39 @@ def test_integers_move_to_float64_where_float32_has_no_room() -> None:
     checks = expectations(scope_of(deep, mixed_inputs, mixed_output, polynomial=True), DIMS, "float32", "cpu")
     assert kinds(checks) == [("integers", "float64"), ("wide integers", "float32"), ("floats", "float32")]
     assert checks[0].magnitude >= 1
+
+
+def mixing_often(times: int, doublings: int) -> Scope:
+    """Mix and double so often."""
+
+    def reference(x: Tensor, weight: Tensor) -> Tensor:
+        for _ in range(times):
+            x = mixing(x, weight)
+        for _ in range(doublings):
+            x = x + x
+        return x
+
+    return scope_of(reference, mixed_inputs, mixed_output, polynomial=True)
+
+
+@pytest.mark.parametrize(
+    ("times", "doublings", "share"),
+    [(3, 0, 1.0), (4, 0, 2**-3), (6, 0, 2**-3), (7, 0, 2**-6), (1, 14, None)],
+)
+def test_wide_integers_are_as_dense_as_sums_allow(times: int, doublings: int, share: float | None) -> None:
+    """The largest share is taken at which no sum reaches 2²⁴, and none where the smallest one does."""
+    checks = expectations(mixing_often(times, doublings), DIMS, "float32", "cpu")
+    found = [check.share for check in checks if check.kind == "wide integers"]
+    assert found == ([] if share is None else [share])
+
+
+def test_what_is_saved_is_what_was_expected() -> None:
+    """A saved judge holds the same numbers, and each of them once."""
+    judge = prepare(polynomial(), DIMS, "float32", "cpu")
+    for check, kept in zip(judge.checks, save(judge)["checks"], strict=True):
+        assert Expected(**kept) == check
+        assert kept["values"][PLAIN] is check.values["output"]
+        assert kept["limits"]["output"].data_ptr() == check.limits["output"].data_ptr()
 
 
 def test_limits_allow_rounding_and_no_more() -> None:

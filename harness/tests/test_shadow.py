@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import ctypes
 import io
+import math
 import pickle
 import random
 from collections.abc import Callable
@@ -17,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harness.bench.proof.rules import RULES
-from harness.bench.proof.shadow import RefusedError, Seen, Shadow
+from harness.bench.proof.shadow import RefusedError, Seen, Shadow, TooLargeError
 
 SHAPES = {"x": (2, 4, 5, 3), "w": (4, 2, 3, 3), "m": (4, 4), "u": (2, 4, 5, 3)}
 Program = Callable[[dict[str, Tensor]], Tensor]
@@ -467,6 +468,90 @@ def test_views_of_one_constant_are_one_constant() -> None:
     found = follow(lambda t: t["x"] * first + t["x"] * second, shadow)
     assert (found.degree.range_in("x"), float(found.terms.max())) == ((1, 1), 1000.0)
     assert [constant.tolist() for constant in shadow.constants] == [[0.0, 1000.0]]
+
+
+def test_a_result_has_terms_of_its_own() -> None:
+    """What is written to a copy changes neither the bound of its source nor that of another copy."""
+
+    def program(t: dict[str, Tensor]) -> Tensor:
+        first, second = t["x"].clone(), t["x"].clone()
+        halves = t["x"].split(2, dim=1)
+        joined = torch.cat(halves, 1)
+        for copied in (first, joined):
+            copied.add_(t["u"]).mul_(3)
+        return torch.stack([t["x"], first, second, joined, halves[0].repeat(1, 2, 1, 1)])
+
+    terms = follow(program).terms
+    assert [sorted(set(part.flatten().tolist())) for part in terms] == [[1], [6], [1], [6], [1]]
+
+
+def test_terms_of_every_layout_are_kept() -> None:
+    """Transposed, expanded and partly used memory is bounded element by element."""
+
+    def program(t: dict[str, Tensor]) -> Tensor:
+        turned = (t["m"].T * torch.arange(4.0, dtype=torch.float64)).contiguous()
+        spread = turned[:, :1].expand(4, 4).clone()
+        turned[1:, 1:].mul_(10)
+        return torch.stack([turned, spread, turned.T.clone()])
+
+    first, spread, turned = follow(program).terms
+    assert first.tolist() == [[0, 1, 2, 3], *([[0, 10, 20, 30]] * 3)]
+    assert (spread == 0).all()
+    assert turned.tolist() == first.T.tolist()
+
+
+def test_a_limit_on_terms_ends_the_program() -> None:
+    """Where terms reach the limit nothing is followed any further; below it everything is."""
+    calls: list[str] = []
+
+    def program(t: dict[str, Tensor]) -> Tensor:
+        wide = t["x"] * 8
+        calls.append("wide")
+        wide = wide * t["u"] * 2
+        calls.append("wider")
+        return wide
+
+    follow(program, Shadow(RULES, below=16.5))
+    assert calls == ["wide", "wider"]
+    with pytest.raises(TooLargeError, match=r"^terms reach 16, the limit is 16$"):
+        follow(program, Shadow(RULES, below=16))
+    assert calls == ["wide", "wider", "wide"]
+
+
+def test_infinities_are_looked_for_wherever_they_come_from() -> None:
+    """An input, a constant, a number and a product of large ones may be infinite."""
+    sources: dict[str, Program] = {
+        "input": lambda t: t["m"] * t["i"],
+        "constant": lambda t: t["m"] * torch.tensor([1, 2, 3, -math.inf], dtype=torch.float64),
+        "made constant": lambda t: t["m"] * torch.zeros(4).double().log(),
+        "new constant": lambda t: t["m"] * t["m"].new_full((4,), -math.inf),
+        "number": lambda t: t["m"].masked_fill(torch.eye(4, dtype=torch.bool), -math.inf) * t["m"],
+        "overflow": lambda t: (t["m"] * -(2.0**600) * (t["m"] * 2.0**600)) * t["m"],
+    }
+    for name, program in sources.items():
+        shadow, inputs = Shadow(RULES), drawn(seed=1) | {"i": torch.full((4, 4), -math.inf).double()}
+        for key, tensor in inputs.items():
+            shadow.track(key, tensor, 1.0)
+        with pytest.raises(RefusedError, match="meets minus infinity"), torch.no_grad(), shadow:
+            program(inputs)
+        assert name
+
+
+@pytest.mark.parametrize(
+    ("program", "roundings"),
+    [
+        (lambda t: F.fold(t["x"].reshape(2, 20, 3), (4, 1), (2, 1)), 2),
+        (lambda t: F.fold(t["x"].reshape(2, 12, 5)[..., :4], (3, 3), (2, 2)), 4),
+        (lambda t: F.fold(t["x"].reshape(2, 12, 5)[..., :4], (4, 4), (2, 2), stride=2), 1),
+        (lambda t: t["x"].sum((0, 2)), 10),
+        (lambda t: t["x"].sum(), 120),
+        (lambda t: t["m"].trace(), 4),
+        (lambda t: t["m"][:2].trace(), 2),
+    ],
+)
+def test_a_sum_is_counted_anew_at_every_shape(program: Program, roundings: float) -> None:
+    """The terms of a result are those of its own shape, whatever was followed before."""
+    assert follow(program, Shadow(RULES, unit=2.0**-24, exact=False)).roundings == roundings
 
 
 def test_freed_memory_is_no_longer_known() -> None:

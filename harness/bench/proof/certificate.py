@@ -177,7 +177,7 @@ class _Pass:
                 with telling(name):
                     values = self.known.get((name, False))
                     self.known[name, self.vjp] = analyse(
-                        side, self.shapes, self.seed, vjp=self.vjp, outputs=values and values.outputs
+                        side, self.shapes, self.seed, vjp=self.vjp, outputs=values.outputs if values else None
                     )
         return [self.known[name, self.vjp] for name, _ in self._sides]
 

@@ -21,7 +21,7 @@ def _gather(nested: Any, found: list[Any]) -> None:
     if isinstance(nested, _SEQUENCES):
         for part in nested:
             _gather(part, found)
-    elif _is_mapping(type(nested)):
+    elif _is_mapping(type(nested)):  # type: ignore[arg-type]  # mypy takes types for unhashable
         for part in nested.values():
             _gather(part, found)
     else:
@@ -40,6 +40,6 @@ def mapped(function: Callable[[Any], Any], nested: Any) -> Any:
         return tuple(mapped(function, part) for part in nested)
     if isinstance(nested, list):
         return [mapped(function, part) for part in nested]
-    if _is_mapping(type(nested)):
+    if _is_mapping(type(nested)):  # type: ignore[arg-type]  # likewise
         return {name: mapped(function, part) for name, part in nested.items()}
     return function(nested)
