@@ -6,6 +6,7 @@ import contextlib
 import os
 import shlex
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -178,7 +179,13 @@ class Bench:
     def advance(self, case: Case, replicates: int, seconds: float) -> None:
         """Show which cases are measured before their own turn comes."""
         if self._progress:
-            self._progress.advance(f"process {replicates} of {case.id.group}", seconds)
+            with self._uncaptured():
+                self._progress.advance(f"process {replicates} of {case.id.group}", seconds)
+
+    def _uncaptured(self) -> AbstractContextManager[object]:
+        """Let a line out while a test runs, of which pytest keeps what is printed."""
+        capture = self.config.pluginmanager.getplugin("capturemanager")
+        return contextlib.nullcontext() if capture is None else capture.global_and_fixture_disabled()
 
     def finish(self, cases: int, seconds: float) -> None:
         """Count cases that are measured before their own turn comes."""

@@ -281,6 +281,18 @@ def test_options_of_pytest_benchmark_keep_their_meaning(tiny: Project) -> None:
     assert tiny.runs == []
 
 
+def test_what_is_under_way_is_told_while_a_test_runs(tiny: Project) -> None:
+    """The report of the first case waits for a stretch; what happens meanwhile is no output of its test."""
+    (tiny.root / "conftest.py").write_text(
+        "from harness.doors import progress\n\nprogress._SILENCE_SECONDS = 0.0\n", encoding="utf-8"
+    )
+    done = tiny.pytest("--benchmark", "--bench-device=cpu", "--bench-processes=2")
+    assert done.code == 0, done.out
+    told = [re.sub(r"\d+:\d\d left", "0:00 left", line.strip()) for line in done.lines]
+    for number in (1, 2):
+        assert f"process {number} of {CASE.format('*')} … (0:00 left)" in told
+
+
 def test_groups_are_taken_in_their_order_from_a_case_on(tmp_path: Path) -> None:
     """What is finished is left out, and what nobody asked for; named all the same it is alone."""
     page = make_project(tmp_path, implementation("other", "return factor * x")).page

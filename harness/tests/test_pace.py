@@ -77,6 +77,22 @@ def test_more_sampling_than_time_is_no_gain(time: Time) -> None:
     assert pace.grant() == pytest.approx(10 - pace.overhead)
 
 
+@pytest.mark.parametrize(
+    ("cases", "seconds", "stretch"),
+    [(56, 45.0, 56 * 2 / 2), (60, 45.0, 60 * 2 / 3), (3, 45.0, 6.0), (0, 45.0, 45.0), (9, 0.0, 0.0)],
+)
+def test_stretches_are_about_equal(time: Time, cases: int, seconds: float, stretch: float) -> None:
+    """No stretch is left over that would be much shorter than the others."""
+    assert Pace(None, 6.0, cases, whole=2.0, now=time).stretch(seconds) == pytest.approx(stretch)
+
+
+def test_what_a_case_takes_in_all_is_learned(time: Time) -> None:
+    """It comes near to that of the cases that were measured."""
+    pace = Pace(None, 6.0, 100, whole=2.0, now=time)
+    pace.done(2, 8.0, 1.0)
+    assert pace.whole == pytest.approx(2.4)
+
+
 @pytest.mark.parametrize(("beside", "cases"), [(0.2, 100), (1.5, 80), (4.0, 30)])
 def test_a_session_keeps_its_time(time: Time, beside: float, cases: int) -> None:
     """However much a case costs beside sampling, a session ends on time if the least can be kept."""

@@ -39,6 +39,11 @@ class Pace:
         left = self.total_seconds - (self.now() - self.started)
         return min(self.most, max(_LEAST_SECONDS, left / max(1, self.cases) - self.overhead))
 
+    def stretch(self, seconds: float) -> float:
+        """Return the seconds of the next stretch, so that all are about equal and near to what is asked."""
+        left = self.cases * self.whole
+        return left / max(1, round(left / seconds)) if left > 0 < seconds else seconds
+
     def done(self, cases: int, seconds: float, sampled: float) -> None:
         """Learn from cases that took so long, of which so much was sampling."""
         self.cases -= cases

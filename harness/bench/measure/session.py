@@ -78,15 +78,18 @@ class Session:
 
     def _begun(self, groups: Sequence[Sequence[Case]], listener: Listener) -> Iterator[Group]:
         """Give the groups of a stretch, each after its first replicate."""
-        settings, seconds = self.settings.within(self.pace.grant()), 0.0
+        settings, left = (
+            self.settings.within(self.pace.grant()),
+            self.pace.stretch(self.settings.stretch_seconds),
+        )
         for place, cases in enumerate(groups):
-            if place and (seconds >= settings.stretch_seconds or self.references.are_many):
+            if place and (left <= 0 or self.references.are_many):
                 return
             started = datetime.now(UTC).isoformat(timespec="seconds")
             group = Group([Member(case) for case in cases], started)
             with self._charged(group, listener):
                 self._begin(group, settings, [other[0] for other in groups[place + 1 :]])
-            seconds += self.pace.whole * len(cases)
+            left -= self.pace.whole * len(cases)
             yield group
 
     @contextlib.contextmanager
