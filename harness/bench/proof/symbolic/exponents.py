@@ -37,8 +37,11 @@ class Exponents:
         """Make a row of what is left of an exponent, and take its pivot out of the other rows."""
         pivot = min(rest)
         scale = Fraction(rest[pivot])
-        row: Vector = {monomial: value / scale for monomial, value in rest.items()}
-        combined: Vector = {atom: 1 / scale, **{other: -weight / scale for other, weight in weights.items()}}
+        # Whole numbers as such: fractions take many times as long, and few are needed.
+        row: Vector = tidied({monomial: value / scale for monomial, value in rest.items()})
+        combined: Vector = tidied(
+            {atom: 1 / scale, **{other: -weight / scale for other, weight in weights.items()}}
+        )
         for vector, others in self._rows.values():
             factor = vector.get(pivot, 0)
             if factor:
