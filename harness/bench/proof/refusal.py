@@ -89,6 +89,11 @@ def demand_returned(
         raise RefusedError(f"{name} edits a tensor that it does not return")
 
 
+def are_kept(outputs: list[Tensor]) -> bool:
+    """Whether the results of an operation may hold data: they are tensors, and of float64."""
+    return bool(outputs) and all(out.dtype == torch.float64 for out in outputs)
+
+
 def demand_kept(name: str, outputs: list[Tensor]) -> None:
     """Refuse an operation on the data whose result is no tensor, or is one of another dtype."""
     if not outputs:

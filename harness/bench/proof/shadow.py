@@ -21,6 +21,7 @@ from harness.bench.proof.operation import Call, Effect, Rule, Seen, described, f
 from harness.bench.proof.refusal import (
     Guarded,
     RefusedError,
+    are_kept,
     demand_finite,
     demand_grain,
     demand_kept,
@@ -132,14 +133,13 @@ class Shadow(Extremes, Guarded):
         see = self._look
         seen_args, seen_kwargs = mapped(see, args), mapped(see, kwargs) if kwargs else {}
         result = self._run(func, (args, kwargs), (seen_args, seen_kwargs))
-        call = Call(func, seen_args, seen_kwargs, result, self._unit, self._exact)
         self._note_backend(name, args)
         outputs = [leaf for leaf in leaves(result) if isinstance(leaf, Tensor)]
         if facts.is_mutable:
             demand_returned(name, func, args, kwargs, outputs)
         if facts.is_mutable or any(key_of(out) not in self._layers for out in outputs):
-            self._apply(name, call, outputs)
-        if any(not seen.is_constant for seen in call.seen):
+            self._apply(name, Call(func, seen_args, seen_kwargs, result, self._unit, self._exact), outputs)
+        if not are_kept(outputs) and any(map(_is_data, leaves((seen_args, seen_kwargs)))):
             demand_kept(name, outputs)
         return result
 
@@ -305,6 +305,10 @@ def _mirrors(terms: Tensor, tensor: Tensor, count: int) -> bool:
         and terms.shape == tensor.shape
         and terms.stride() == tensor.stride()
     )
+
+
+def _is_data(leaf: Any) -> bool:
+    return isinstance(leaf, Seen) and not leaf.is_constant
 
 
 def _may_leave_unwritten(name: str, call: Call) -> bool:
