@@ -194,7 +194,7 @@ def _bounded(expected: Expected, study: _Study) -> Expected:
     # Each operation may also underflow (Higham, section 2.1), but none that has only zeros to work on.
     underflow = study.roundings * torch.finfo(getattr(torch, expected.dtype)).tiny
     limits = {
-        name: (share * terms).add_(terms > 0, alpha=underflow)
+        name: (share * terms).add_(underflow * (terms > 0))
         for name, terms in study.terms.items()
         if name != PLAIN
     }
