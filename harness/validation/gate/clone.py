@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.doors.gate.copying import write_commit
@@ -43,7 +43,6 @@ class Clone:
 
     root: Path
     base: str
-    _folders: dict[str, Path] = field(default_factory=dict)
 
     def commit(self, changes: Mapping[str, str]) -> str:
         """Commit files by their paths on top of the base, and return the commit; the base without any."""

@@ -41,6 +41,11 @@ class Plant:
         return self.kind == NULL
 
     @property
+    def is_timed(self) -> bool:
+        """Whether its true size is a time; the bytes of an allocation are known."""
+        return self.kind not in (NULL, ALLOCATION)
+
+    @property
     def is_speed_up(self) -> bool:
         """Whether the work is in base."""
         return self.size < 0
