@@ -6,7 +6,7 @@ import ast
 import json
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -545,7 +545,7 @@ class _Stage:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, clone: Clone) -> None:
         self.taken: list[str] = []
-        self.before_trial = lambda: None
+        self.before_trial: Callable[[], object] = lambda: None
         monkeypatch.setattr(command, "cloned", lambda _: nullcontext(clone))
         monkeypatch.setattr(truth, "scales", lambda *_: SCALES)
         monkeypatch.setattr(truth, "truths", self._truths)
