@@ -27,6 +27,8 @@ from harness.paper.gate.policy import Policy
 from harness.paper.gate.rule import Rule
 
 Tell = Callable[[str], None]
+# What a case takes on average says little of one whose numbers scatter; cutting it short answers nothing.
+_PATIENCE = 4.0
 # Fresh interpreters take this long in all, however few cases there are.
 _STARTING_SECONDS = 150.0
 
@@ -76,7 +78,7 @@ def run_gate(project: Project, policy: Policy, request: Request, today: date, te
         ]
         rule = Rule(policy, len(contests), len(controls), today)
         everyone = [*contests, *controls]
-        budget = request.budget or _STARTING_SECONDS + policy.seconds_per_case * len(everyone)
+        budget = request.budget or _STARTING_SECONDS + _PATIENCE * policy.seconds_per_case * len(everyone)
         Contestants(twins, rule, began + budget, tell).run(everyone)
         judged = [_judge(control, policy) for control in controls]
         cases = [*found.decided, *apply_controls([contest.outcome() for contest in contests], judged, policy)]
