@@ -12,11 +12,11 @@ from datetime import UTC, date, datetime
 from harness.bench.machine import machine_facts
 from harness.bench.twins.side import Side
 from harness.bench.twins.trunk import SideRefusedError
-from harness.bench.twins.twins import Grove, Twins, TwinSettings
+from harness.bench.twins.twins import Twins, TwinSettings
 from harness.doors.gate.building import build
 from harness.doors.gate.checkouts import Checkout, Checkouts, check_out
 from harness.doors.gate.contests import Contest, Contestants
-from harness.doors.gate.controls import Controls
+from harness.doors.gate.controls import AGAIN, Controls
 from harness.doors.gate.installed import installed_from
 from harness.doors.gate.survey import BASE, HEAD, Choice, Survey, survey
 from harness.doors.project import Project, find_project
@@ -68,7 +68,7 @@ def run_gate(project: Project, policy: Policy, request: Request, today: date, te
             build(checkout, policy.build)
         twins = _twins(checkouts, policy, request.seed)
         dice = random.Random(request.seed)  # noqa: S311  # an order, no secret
-        with _grown(twins) as grove:
+        with _refusals(), twins.grove((BASE, HEAD), judging=True) as grove:
             found = survey(grove, request.choice, lambda name: tell(f"judging  {name}"))
             _demand_cases(found, request)
             controls = Controls(checkouts, twins, policy).choose(grove, found, dice)
@@ -79,7 +79,8 @@ def run_gate(project: Project, policy: Policy, request: Request, today: date, te
         rule = Rule(policy, len(contests), len(controls), today)
         everyone = [*contests, *controls]
         budget = request.budget or _STARTING_SECONDS + _PATIENCE * policy.seconds_per_case * len(everyone)
-        Contestants(twins, rule, began + budget, tell).run(everyone)
+        with _refusals():
+            Contestants(twins, rule, began + budget, tell).run(everyone)
         judged = [_judge(control, policy) for control in controls]
         cases = [*found.decided, *apply_controls([contest.outcome() for contest in contests], judged, policy)]
         return GateOutcome(
@@ -128,13 +129,12 @@ def side_of(checkout: Checkout, policy: Policy, checkouts: Checkouts) -> Side:
 
 
 @contextmanager
-def _grown(twins: Twins) -> Iterator[Grove]:
-    """Grow the first grove; a side that cannot be imported ends the run."""
+def _refusals() -> Iterator[None]:
+    """End the run with the exit code of a side that cannot be imported, or is not kept apart."""
     try:
-        with twins.grove((BASE, HEAD), judging=True) as grove:
-            yield grove
+        yield
     except SideRefusedError as error:
-        kind = BaseRefusedError if error.side == BASE else HeadRefusedError
+        kind = BaseRefusedError if error.side in (BASE, AGAIN) else HeadRefusedError
         raise kind(str(error)) from None
 
 
