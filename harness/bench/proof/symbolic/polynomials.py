@@ -103,7 +103,7 @@ class Ring:
             raise NoFormError(f"comes after the work of {MOST_WORK:,} products of terms: use a smaller shape")
 
 
-def tidied(polynomial: Polynomial) -> Polynomial:
+def tidied(polynomial: Polynomial) -> dict[int, Rational]:
     """Leave out what cancelled; whole numbers become integers, which are ten times faster than fractions."""
     whole = {m: c.numerator if c.denominator == 1 else c for m, c in polynomial.items() if c}
     if len(whole) > MOST_TERMS:
