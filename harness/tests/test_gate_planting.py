@@ -25,22 +25,24 @@ Load = Callable[..., ModuleType]
 def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Load]:
     """Return a function that writes modules below a folder and imports one, afresh each time."""
     monkeypatch.syspath_prepend(str(tmp_path))
-    known = set(sys.modules)
+
+    def forget() -> None:
+        # Only what lies here: torch registers what it imports on the way, and would not do so twice.
+        for module, loaded in list(sys.modules.items()):
+            if str(getattr(loaded, "__file__", "")).startswith(str(tmp_path)):
+                del sys.modules[module]
 
     def fresh(name: str, /, **files: str) -> ModuleType:
         for module, text in files.items():
             path = tmp_path / f"{module.replace('__', '/')}.py"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(textwrap.dedent(text), encoding="utf-8")
-        for module in set(sys.modules) - known:
-            if str(getattr(sys.modules[module], "__file__", "")).startswith(str(tmp_path)):
-                del sys.modules[module]
+        forget()
         importlib.invalidate_caches()
         return importlib.import_module(name)
 
     yield fresh
-    for module in set(sys.modules) - known:
-        del sys.modules[module]
+    forget()
 
 
 def seconds(call: Callable[[], object], times: int = 9) -> float:
