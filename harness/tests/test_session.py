@@ -18,6 +18,7 @@ import pytest
 
 from harness.bench.case import Case, Selection, plan_cases
 from harness.bench.catalog import Catalogue, load_catalogue
+from harness.bench.machine import usable_cpus
 from harness.bench.measure.jobs import Job
 from harness.bench.measure.pace import Pace
 from harness.bench.measure.session import Session
@@ -503,6 +504,24 @@ def test_a_stretch_spreads_the_processes_of_a_case(tmp_path: Path) -> None:
         assert 0 < facts["first_to_last_process_seconds"] < kept.seconds
         assert ("paired" in facts) == (record.case.implementation == "other")
     assert not list(workers.scratch.glob("*.expected"))
+
+
+@pytest.mark.skipif(usable_cpus() < 2, reason="needs two processors")
+def test_other_numbers_of_threads_go_through_the_same_passes(tmp_path: Path) -> None:
+    """Every pass times a case at all numbers of threads, so that their ratio is that of one time."""
+    project, groups = planned(tmp_path, "one", "two")
+    kept = Kept()
+    with Workers([project.page.parent], usable_cpus(), TIMEOUT_SECONDS, zygotes=2) as workers:
+        session = hasty(workers, 4)
+        session.settings = replace(session.settings, scaling="on")
+        session.measure(groups, kept)
+    assert [replicates for _, replicates in kept.steps[:2]] == [1, 1]
+    for record in kept.records:
+        found = record.readings["latency_all_threads"]
+        assert found.value
+        assert (found.facts["threads"], len(found.facts["processes"])) == (usable_cpus(), 2)
+        assert found.facts["scaling"]["1"] == record.readings["latency"].value
+        assert found.facts["first_to_last_process_seconds"] > 0
 
 
 def test_a_stretch_ends_after_its_time(tmp_path: Path) -> None:
